@@ -1,0 +1,1 @@
+//! How bytes move: QUIC, TLS, addresses, framing and protocol negotiation.
