@@ -50,10 +50,18 @@ impl Root {
         hash.update(label.as_bytes());
         Rng(chacha20::ChaCha20Rng::from_seed(hash.finalize().into()))
     }
+
+    /// The `n`-th of a family of unrelated streams.
+    pub(crate) fn nth(&self, n: u64) -> Rng {
+        let mut hash = Sha256::new();
+        hash.update(b"peerwork draw\0");
+        hash.update(self.0);
+        hash.update(n.to_le_bytes());
+        Rng(chacha20::ChaCha20Rng::from_seed(hash.finalize().into()))
+    }
 }
 
 /// One labelled stream of random bytes; cryptographically strong if the root was.
-#[derive(Clone)]
 pub struct Rng(chacha20::ChaCha20Rng);
 
 impl Rng {

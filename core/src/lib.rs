@@ -1,6 +1,40 @@
-//! A whole libp2p-compatible peer as one pure state machine.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod entropy;
+pub mod event;
+pub mod fault;
+mod hash;
 pub mod identity;
+pub mod io;
+pub mod limits;
+pub mod node;
+mod peers;
 pub mod protocol;
+pub mod protocol_id;
+pub mod time;
+pub mod timers;
 pub mod transport;
+
+#[doc(inline)]
+pub use self::{
+    config::{Config, ConfigError, Platform},
+    entropy::{Entropy, Rng, Seed},
+    event::{
+        AttemptError, CloseReason, ConnId, DialFailure, DialId, Direction, Event, ListenId, PerfId, Read, RequestId,
+        StreamError, StreamId,
+    },
+    fault::PeerFault,
+    identity::{Keypair, PeerId, PublicKey},
+    io::{BoundSocket, Command, Datagram, Input, Output, SocketId, Transmit, TransmitBuf, Wake, WakeReason},
+    node::{
+        Census, ConnInfo, Cx, Dial, DialError, Harness, ListenError, Machine, Node, OpenError, RegisterError,
+        RequestsMut, Signal, Stats, StreamMut, UnknownConnection, UnknownDial, UnknownListener, UnknownStream,
+    },
+    protocol_id::ProtocolId,
+    time::{Time, UnixTime},
+};
+pub use bytes;
+pub use multiaddr;
+pub use multiaddr::Multiaddr;

@@ -1,0 +1,81 @@
+//! Every hard limit of the node in one place, each with its reason. What an application may want to change is in
+//! [`Config`](crate::Config); what is here holds whatever the configuration says.
+
+use core::time::Duration;
+
+/// Signals, machine callbacks and connection steps that one call may trigger before the rest is put off to an
+/// immediate wake-up. Large enough that a full GRO batch never needs two calls.
+pub const CALL_BUDGET: u32 = 4096;
+
+/// Outputs waiting to be polled above which arriving datagrams are dropped (and counted): an application that does
+/// not drain its events must not become a memory leak. QUIC treats the drops as loss.
+pub const OUTPUTS_HIGH_WATER: usize = 65_536;
+
+/// Stateless answers (version negotiation, retry, reset, refusal) waiting to be sent. They answer packets whose
+/// source may be forged; beyond this they are dropped.
+pub const STATELESS_ANSWERS: usize = 64;
+
+/// Addresses used out of one name lookup.
+pub const RESOLVED_ADDRESSES: usize = 16;
+
+/// Nesting of `/dnsaddr` records. libp2p's resolvers allow 32; nobody publishes more than two.
+pub const DNSADDR_DEPTH: u8 = 4;
+
+/// Attempts of one dial, after names have been resolved.
+pub const DIAL_ADDRESSES: usize = 64;
+
+/// Time that a driver may take for a lookup. The node does not wait longer.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Application error codes and reasons travel in one packet; longer reasons are cut.
+pub const CLOSE_REASON_LEN: usize = 256;
+
+/// multistream-select must end within this, on either side (go, rust and js libp2p: 10 s).
+pub const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream let go of before the peer agreed on its protocol is drained this long, so that what was written arrives.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Protocols that one stream may propose, as many as the other side listens to.
+pub const PROPOSALS: usize = crate::transport::negotiate::MAX_PROPOSALS;
+
+/// Streams of one connection whose inbound negotiation is not over. More are reset.
+pub const NEGOTIATING_STREAMS: usize = 128;
+
+/// Bytes a machine may queue on one stream beyond what QUIC takes. Machines write whole messages; applications get
+/// backpressure instead.
+pub const MACHINE_WRITE_QUEUE: usize = 16 * 1024 * 1024;
+
+/// Streams of closed connections that are kept because they hold data which the application has not read.
+pub const ORPHANED_STREAMS: usize = 1024;
+
+/// Protocols that an application may register.
+pub const REGISTERED_PROTOCOLS: usize = 1024;
+
+/// Listeners of one node.
+pub const LISTENERS: usize = 64;
+
+/// Sockets of one node: the listeners' and two to dial from.
+pub const SOCKETS: usize = LISTENERS + 2;
+
+/// Addresses of interfaces that a wildcard listener is expanded to.
+pub const INTERFACE_ADDRESSES: usize = 64;
+
+/// Peers remembered in the address book. The longest disconnected one is forgotten first.
+pub const KNOWN_PEERS: usize = 10_000;
+
+/// Addresses remembered for one peer (go-libp2p keeps 20 after disconnecting).
+pub const ADDRESSES_PER_PEER: usize = 20;
+
+/// Time before a superseded connection may close, so that streams opened at its other end before that end saw the
+/// duplicate still arrive.
+pub const SUPERSEDED_LINGER: Duration = Duration::from_secs(1);
+
+/// Time that shutting down may take when the last packets cannot be sent.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Requests received and not yet answered, in the whole node.
+pub const INBOUND_REQUESTS: usize = 4096;
+
+/// Payload bytes of requests and responses that wait for the application, in the whole node.
+pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;
