@@ -315,6 +315,121 @@ mod tests {
     }
 
     #[test]
+    fn every_value_has_a_range_whose_ends_are_in_and_what_is_next_to_them_is_not() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const NANO: Duration = Duration::from_nanos(1);
+        type Set = fn(&mut Config);
+        let table: &[(&str, &[Set], &[Set])] = &[
+            ("agent_version", &[|c| c.agent_version = "a".repeat(128)], &[|c| c.agent_version = "a".repeat(129)]),
+            (
+                "protocol_version",
+                &[|c| c.protocol_version = String::new()],
+                &[|c| c.protocol_version = "a".repeat(129)],
+            ),
+            (
+                "quic.idle_timeout",
+                &[
+                    |c| (c.quic.idle_timeout, c.quic.keep_alive) = (Duration::from_secs(1), None),
+                    |c| c.quic.idle_timeout = DAY,
+                ],
+                &[
+                    |c| (c.quic.idle_timeout, c.quic.keep_alive) = (Duration::from_secs(1) - NANO, None),
+                    |c| c.quic.idle_timeout = DAY + NANO,
+                ],
+            ),
+            (
+                "quic.keep_alive",
+                &[
+                    |c| c.quic.keep_alive = None,
+                    |c| c.quic.keep_alive = Some(Duration::from_millis(100)),
+                    |c| c.quic.keep_alive = Some(c.quic.idle_timeout - NANO),
+                ],
+                &[
+                    |c| c.quic.keep_alive = Some(Duration::from_millis(100) - NANO),
+                    |c| c.quic.keep_alive = Some(c.quic.idle_timeout),
+                ],
+            ),
+            (
+                "quic.initial_streams",
+                &[|c| c.quic.initial_streams = 1, |c| c.quic.initial_streams = c.quic.max_streams],
+                &[|c| c.quic.initial_streams = 0, |c| c.quic.initial_streams = c.quic.max_streams + 1],
+            ),
+            ("quic.max_streams", &[|c| c.quic.max_streams = 65_536], &[|c| c.quic.max_streams = 65_537]),
+            (
+                "quic.stream_window",
+                &[|c| c.quic.stream_window = 16_384, |c| c.quic.stream_window = c.quic.connection_window],
+                &[|c| c.quic.stream_window = 16_383, |c| c.quic.stream_window = c.quic.connection_window + 1],
+            ),
+            (
+                "quic.connection_window",
+                &[|c| c.quic.connection_window = 1 << 30],
+                &[|c| c.quic.connection_window = (1 << 30) + 1],
+            ),
+            (
+                "quic.send_window",
+                &[|c| c.quic.send_window = 16_384, |c| c.quic.send_window = 1 << 30],
+                &[|c| c.quic.send_window = 16_383, |c| c.quic.send_window = (1 << 30) + 1],
+            ),
+            ("limits.pending_in", &[|c| c.limits.pending_in = 65_536], &[|c| c.limits.pending_in = 65_537]),
+            ("limits.per_peer", &[|c| c.limits.per_peer = 1], &[|c| c.limits.per_peer = 0]),
+            (
+                "dial.timeout",
+                &[|c| c.dial.timeout = NANO, |c| c.dial.timeout = DAY],
+                &[|c| c.dial.timeout = Duration::ZERO, |c| c.dial.timeout = DAY + NANO],
+            ),
+            (
+                "dial.attempt_timeout",
+                &[|c| c.dial.attempt_timeout = NANO, |c| c.dial.attempt_timeout = DAY],
+                &[|c| c.dial.attempt_timeout = Duration::ZERO, |c| c.dial.attempt_timeout = DAY + NANO],
+            ),
+            (
+                "dial.stagger",
+                &[|c| c.dial.stagger = Duration::ZERO, |c| c.dial.stagger = DAY],
+                &[|c| c.dial.stagger = DAY + NANO],
+            ),
+            (
+                "identify.timeout",
+                &[|c| c.identify.timeout = NANO, |c| c.identify.timeout = DAY],
+                &[|c| c.identify.timeout = Duration::ZERO, |c| c.identify.timeout = DAY + NANO],
+            ),
+            (
+                "identify.push_delay",
+                &[|c| c.identify.push_delay = Duration::ZERO, |c| c.identify.push_delay = DAY],
+                &[|c| c.identify.push_delay = DAY + NANO],
+            ),
+            (
+                "ping.interval",
+                &[
+                    |c| c.ping.interval = None,
+                    |c| c.ping.interval = Some(Duration::from_millis(10)),
+                    |c| c.ping.interval = Some(DAY),
+                ],
+                &[|c| c.ping.interval = Some(Duration::from_millis(10) - NANO), |c| c.ping.interval = Some(DAY + NANO)],
+            ),
+            (
+                "ping.timeout",
+                &[|c| c.ping.timeout = NANO, |c| c.ping.timeout = DAY],
+                &[|c| c.ping.timeout = Duration::ZERO, |c| c.ping.timeout = DAY + NANO],
+            ),
+        ];
+        let validated = |set: &Set| {
+            let mut config = Config::default();
+            set(&mut config);
+            config.validate()
+        };
+        for (name, inside, outside) in table {
+            for (n, set) in inside.iter().enumerate() {
+                assert_eq!(validated(set), Ok(()), "{name}, value {n} inside");
+            }
+            for (n, set) in outside.iter().enumerate() {
+                let error = validated(set);
+                let named = matches!(&error, Err(ConfigError::OutOfRange { field, .. }) if field == name);
+                assert!(named, "{name}, value {n} outside: {error:?}");
+            }
+        }
+    }
+
+    #[test]
     fn each_error_names_the_field_and_the_range() {
         let mut config = Config::default();
         config.quic.keep_alive = Some(Duration::from_secs(60));

@@ -91,6 +91,7 @@ impl Link {
 
 struct Host {
     node: Node,
+    seed: u64,
     ip: IpAddr,
     sockets: BTreeMap<SocketId, SocketAddr>,
     next_port: u16,
@@ -136,7 +137,11 @@ pub struct Handling {
 pub struct World {
     now: Time,
     rng: Rng,
+    /// For [`Handling`] alone, so that it moves no draw of the network's.
+    whims: Rng,
     hosts: Vec<Host>,
+    /// The latest host at each address.
+    by_ip: BTreeMap<IpAddr, HostId>,
     link: Link,
     links: BTreeMap<(HostId, HostId), Link>,
     /// Latest arrival so far, by direction, for links that keep order.
@@ -160,7 +165,9 @@ impl World {
         Self {
             now: Time::ZERO,
             rng: Rng::from_seed(seed),
+            whims: Rng::from_seed(!seed),
             hosts: Vec::new(),
+            by_ip: BTreeMap::new(),
             link: Link::default(),
             links: BTreeMap::new(),
             latest: BTreeMap::new(),
@@ -209,13 +216,31 @@ impl World {
 
     /// A host at this address.
     pub fn add_at(&mut self, ip: IpAddr, config: Config) -> HostId {
-        let id = HostId(self.hosts.len());
         let seed = u64::from_le_bytes(self.rng.array());
+        self.add_seeded(ip, config, seed)
+    }
+
+    /// A killed host's node started anew at the same address, with the same entropy and thus the same keys, as a node
+    /// that keeps its identity and its reset key would be.
+    pub fn add_reborn(&mut self, ip: IpAddr, dead: HostId) -> HostId {
+        let seed = self.hosts[dead.0].seed;
+        self.add_seeded(ip, config(), seed)
+    }
+
+    /// The `n`-th host.
+    pub fn host(&self, n: usize) -> HostId {
+        assert!(n < self.hosts.len(), "there are {} hosts", self.hosts.len());
+        HostId(n)
+    }
+
+    fn add_seeded(&mut self, ip: IpAddr, config: Config, seed: u64) -> HostId {
+        let id = HostId(self.hosts.len());
         let wall = WALL + self.now.since(Time::ZERO);
         let mut node = Node::new(config, Box::new(Seed(seed)), self.now, wall).expect("a valid configuration");
         node.handle(self.now, Input::Interfaces(vec![ip]));
         self.hosts.push(Host {
             node,
+            seed,
             ip,
             sockets: BTreeMap::new(),
             next_port: 40_000,
@@ -224,6 +249,7 @@ impl World {
             events: Vec::new(),
             alive: true,
         });
+        self.by_ip.insert(ip, id);
         self.settle(id);
         id
     }
@@ -242,6 +268,11 @@ impl World {
         let node = &self.hosts[host.0].node;
         let first = node.listen_addrs().first().cloned().unwrap_or_else(Multiaddr::empty);
         first.with(peerwork::multiaddr::Protocol::P2p(node.peer_id().into()))
+    }
+
+    /// The sockets that a host has bound.
+    pub fn sockets(&self, host: HostId) -> Vec<SocketId> {
+        self.hosts[host.0].sockets.keys().copied().collect()
     }
 
     /// Now.
@@ -376,15 +407,15 @@ impl World {
 
     /// Whose socket is seen at this address.
     fn route(&self, to: SocketAddr) -> Option<(HostId, SocketId)> {
-        let at = self.hosts.iter().position(|host| host.ip == to.ip() && host.alive)?;
-        let host = &self.hosts[at];
+        let HostId(at) = *self.by_ip.get(&to.ip())?;
+        let host = self.hosts.get(at).filter(|host| host.alive)?;
         let seen = |local: &SocketAddr| host.outside.get(local).copied().unwrap_or(*local);
         let socket = host.sockets.iter().find(|(_, local)| seen(local) == to)?;
         Some((HostId(at), *socket.0))
     }
 
     fn host_at(&self, address: SocketAddr) -> Option<HostId> {
-        self.hosts.iter().position(|host| host.ip == address.ip()).map(HostId)
+        self.by_ip.get(&address.ip()).copied()
     }
 
     fn schedule(&mut self, at: Time, arrival: Arrival) {
@@ -406,10 +437,10 @@ impl World {
         let mut data = Vec::new();
         loop {
             // Any drain may be put off: the node then asks to be called again.
-            if self.handling.random_drains && self.rng.below(4) == 0 {
+            if self.handling.random_drains && self.whims.below(4) == 0 {
                 break;
             }
-            let outputs_first = !self.handling.random_drains || self.rng.below(2) == 0;
+            let outputs_first = !self.handling.random_drains || self.whims.below(2) == 0;
             if outputs_first && let Some(output) = self.hosts[id.0].node.poll_output() {
                 self.on_output(id, output);
                 continue;

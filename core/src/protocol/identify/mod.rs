@@ -40,7 +40,7 @@ use crate::{
     protocol_id::ProtocolId,
     time::Time,
     transport::{
-        addr::{Host, Scope, Target, scope, strip_peer},
+        addr::{Host, QuicAddr, Scope, Target, scope, strip_peer},
         frame::encode_frame,
         net::{Framing, NetEvent},
     },
@@ -159,7 +159,7 @@ impl Audience {
             // Transports that this node does not speak are kept for those who ask: judge them by their first part.
             Err(_) => match address.iter().next() {
                 Some(multiaddr::Protocol::Ip4(ip)) => ip.into(),
-                Some(multiaddr::Protocol::Ip6(ip)) => ip.into(),
+                Some(multiaddr::Protocol::Ip6(ip)) => IpAddr::V6(ip).to_canonical(),
                 Some(_) => return true,
                 None => return false,
             },
@@ -282,8 +282,10 @@ impl Identify {
                 listen_addrs.push(address);
             }
         }
+        // Packets come from an IP address and a port, and not from another network than the one that we meet the peer in.
         let observed_addr = message.observed_addr.map(|address| strip_peer(address).0).filter(|address| {
-            Target::parse(address).is_ok_and(|target| matches!(target, Target::Quic(quic) if quic.port != 0))
+            let endpoint = QuicAddr::parse(address).ok().and_then(|quic| quic.socket_addr());
+            endpoint.is_some_and(|endpoint| endpoint.port() != 0) && audience.shares(address)
         });
         let mut protocols = message.protocols;
         protocols.sort_unstable();
@@ -340,19 +342,19 @@ impl Identify {
             return;
         };
         let earned = u32::try_from((cx.now - entry.refilled).as_nanos() / REFILL.as_nanos()).unwrap_or(u32::MAX);
-        if earned > 0 {
-            entry.credit = entry.credit.saturating_add(earned).min(BURST);
-            entry.refilled = cx.now;
-        }
+        entry.credit = entry.credit.saturating_add(earned).min(BURST);
+        // What is earned in part stays, but nothing is saved up beyond the burst.
+        entry.refilled = if entry.credit == BURST { cx.now } else { entry.refilled + REFILL * earned };
         let Some(credit) = entry.credit.checked_sub(1) else {
             cx.fault(conn, Some(stream), PeerFault::PushFlood);
             return;
         };
         entry.credit = credit;
-        let address = entry.address;
         if *protocol == PUSH {
             self.expect(cx, stream, conn, true);
         } else {
+            entry.stale = false;
+            let address = entry.address;
             self.tell(cx, stream, address);
         }
     }
@@ -400,6 +402,9 @@ impl Machine for Identify {
             }
             NetEvent::Disconnected { conn, .. } => {
                 self.conns.remove(&conn);
+                if self.conns.is_empty() {
+                    cx.timers.cancel(PUSH_TIMER);
+                }
             }
             NetEvent::Inbound { stream, conn, protocol, .. } => self.on_inbound(cx, stream, conn, &protocol),
             NetEvent::Frame { stream, data } => {

@@ -16,7 +16,7 @@
 //! Source: libp2p specs, ping.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use bytes::{Bytes, BytesMut};
 
@@ -213,9 +213,10 @@ impl Machine for Ping {
                 }
             }
             NetEvent::Disconnected { conn, .. } => {
+                // Only a ping that was asked for between the connection's end and this is still under way.
+                self.over(cx, conn, Some(PingFailure::Stream(StreamError::ConnectionClosed)));
                 self.conns.remove(&conn);
                 cx.timers.cancel(rest(conn));
-                cx.timers.cancel(patience(conn));
             }
             NetEvent::Inbound { stream, conn, .. } => {
                 let Some(entry) = self.conns.get_mut(&conn) else { return };

@@ -89,7 +89,8 @@ pub struct Request {
     received: Map<StreamId, Received>,
     /// Streams of the requests under way, by request.
     streams: Map<RequestId, StreamId>,
-    inbound: Map<PeerId, usize>,
+    /// Requests that wait for an answer, by who asks for what.
+    inbound: Map<(PeerId, ProtocolId), usize>,
     payloads: Map<RequestId, Bytes>,
     payload_bytes: usize,
     next: u64,
@@ -207,10 +208,11 @@ impl Request {
     fn forget_received(&mut self, cx: &mut Cx<'_>, stream: StreamId) -> Option<Received> {
         let received = self.received.remove(&stream)?;
         cx.timers.cancel(Token(stream.get()));
-        if let Some(count) = self.inbound.get_mut(&received.peer) {
+        let share = (received.peer, received.protocol.clone());
+        if let Some(count) = self.inbound.get_mut(&share) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.inbound.remove(&received.peer);
+                self.inbound.remove(&share);
             }
         }
         if let Some(request) = received.request {
@@ -231,15 +233,16 @@ impl Request {
             cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
             return;
         };
-        let of_peer = self.inbound.get(&peer).copied().unwrap_or(0);
-        if of_peer >= config.max_inbound_per_peer || self.received.len() >= limits::INBOUND_REQUESTS {
+        let share = (peer, protocol);
+        let waiting = self.inbound.get(&share).copied().unwrap_or(0);
+        if waiting >= config.max_inbound_per_peer || self.received.len() >= limits::INBOUND_REQUESTS {
             // No fault: the peer cannot know how busy this node is.
             cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
             return;
         }
         cx.timers.set(Token(stream.get()), cx.now + config.timeout);
-        *self.inbound.entry(peer).or_insert(0) += 1;
-        self.received.insert(stream, Received { conn, peer, protocol, request: None });
+        self.received.insert(stream, Received { conn, peer, protocol: share.1.clone(), request: None });
+        *self.inbound.entry(share).or_insert(0) += 1;
     }
 
     fn on_frame(&mut self, cx: &mut Cx<'_>, stream: StreamId, data: Bytes) {

@@ -1,0 +1,18 @@
+//! The test suite of the drivers, on tokio.
+
+use std::sync::LazyLock;
+
+use peerwork::Config;
+use peerwork_driver::{Handle, StartError, suite::Runtime};
+
+struct Tokio;
+
+impl Runtime for Tokio {
+    fn start(config: Config) -> Result<Handle, StartError> {
+        static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
+        let _guard = RUNTIME.enter();
+        peerwork_tokio::spawn(config)
+    }
+}
+
+peerwork_driver::parity_suite!(Tokio);
