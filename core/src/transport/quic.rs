@@ -319,7 +319,7 @@ impl Quic {
         let instant = self.instant(now);
         if let Some(conn) = self.conns.get_mut(&id) {
             let cut = reason.floor_char_boundary_at(limits::CLOSE_REASON_LEN);
-            conn.quic.close(instant, VarInt::from_u32(code), Bytes::copy_from_slice(reason[..cut].as_bytes()));
+            conn.quic.close(instant, VarInt::from_u32(code), Bytes::copy_from_slice(reason.as_bytes().get(..cut).unwrap_or_default()));
             conn.phase = Phase::Closed;
         }
     }

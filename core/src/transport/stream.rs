@@ -232,7 +232,7 @@ impl Streams {
             // Until the protocol is known the owner does not matter.
             let mut stream = Stream::new(cx.conn.id, peer, Direction::Inbound, Owner::App, Framing::Raw);
             stream.quic = Some(quic);
-            stream.phase = Phase::Listening(Box::new(Listener::new()));
+            stream.phase = Phase::Listening(Box::default());
             stream.timer = Some(cx.timers.set(cx.now + limits::NEGOTIATION_TIMEOUT, (cx.timer)(id)));
             cx.conn.negotiating += 1;
             cx.conn.streams.insert(quic, id);
