@@ -46,6 +46,13 @@ pub const NEGOTIATING_STREAMS: usize = 128;
 /// backpressure instead.
 pub const MACHINE_WRITE_QUEUE: usize = 16 * 1024 * 1024;
 
+/// Datagrams of a connection after which unread stream data is swept together. QUIC's limit is 2,048 packets' worth for
+/// a stream; see `Streams::sweep`.
+pub const SWEEP_AFTER: u32 = 1000;
+
+/// Receive window that a connection keeps however much its applications leave unread.
+pub const LEAST_WINDOW: u32 = 16 * 1024;
+
 /// Streams of closed connections that are kept because they hold data which the application has not read.
 pub const ORPHANED_STREAMS: usize = 1024;
 

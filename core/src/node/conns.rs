@@ -106,6 +106,11 @@ impl Hub {
             }
         }
         self.notice_move(id);
+        if let Some(conn) = self.quic.conns.get_mut(&id)
+            && conn.needs_sweep()
+        {
+            self.streams.sweep(conn);
+        }
         // Handling events may have made more for the endpoint.
         if self.quic.exchange(id) || drained {
             self.on_drained(id);

@@ -54,6 +54,12 @@ pub(crate) struct Conn {
     /// Inbound streams whose protocol is not agreed yet.
     pub(crate) negotiating: usize,
     allowance: u32,
+    /// Datagrams since [`Streams::sweep`](super::stream::Streams::sweep).
+    unswept: u32,
+    /// Bytes that the stream layer holds for applications.
+    held: usize,
+    /// The connection's receive window while nothing is held.
+    window: u32,
 }
 
 /// How far a connection has come.
@@ -98,6 +104,7 @@ pub(crate) struct Quic {
     scratch: Vec<u8>,
     initial_streams: u32,
     max_streams: u32,
+    connection_window: u32,
     pub(crate) stateless_dropped: u64,
     /// Connections visited, see [`Stats::visits`](crate::Stats::visits).
     pub(crate) visits: u64,
@@ -120,6 +127,7 @@ impl Quic {
             scratch: Vec::new(),
             initial_streams: config.initial_streams,
             max_streams: config.max_streams,
+            connection_window: config.connection_window,
             stateless_dropped: 0,
             visits: 0,
         }
@@ -181,6 +189,7 @@ impl Quic {
                     entry.roamed = Some((from, socket));
                 }
                 entry.quic.handle_event(event);
+                entry.unswept += 1;
                 Arrival::Conn(conn)
             }
         }
@@ -254,6 +263,9 @@ impl Quic {
             waiting: VecDeque::new(),
             negotiating: 0,
             allowance: self.initial_streams,
+            unswept: 0,
+            held: 0,
+            window: self.connection_window,
         };
         self.conns.insert(id, conn);
         id
@@ -319,7 +331,11 @@ impl Quic {
         let instant = self.instant(now);
         if let Some(conn) = self.conns.get_mut(&id) {
             let cut = reason.floor_char_boundary_at(limits::CLOSE_REASON_LEN);
-            conn.quic.close(instant, VarInt::from_u32(code), Bytes::copy_from_slice(reason.as_bytes().get(..cut).unwrap_or_default()));
+            conn.quic.close(
+                instant,
+                VarInt::from_u32(code),
+                Bytes::copy_from_slice(reason.as_bytes().get(..cut).unwrap_or_default()),
+            );
             conn.phase = Phase::Closed;
         }
     }
@@ -444,6 +460,35 @@ impl Conn {
         match self.phase {
             Phase::Established(peer) => Some(peer),
             Phase::Handshaking | Phase::Closed => None,
+        }
+    }
+
+    /// Whether so many datagrams came in that unread data must be swept together.
+    pub(crate) fn needs_sweep(&mut self) -> bool {
+        let due = self.unswept >= limits::SWEEP_AFTER;
+        if due {
+            self.unswept = 0;
+        }
+        due
+    }
+
+    /// Counts bytes that were taken from QUIC but not by their reader.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.held += bytes;
+        self.set_window(bytes);
+    }
+
+    /// Counts them back when they are read.
+    pub(crate) fn unhold(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
+        self.set_window(bytes);
+    }
+
+    fn set_window(&mut self, changed: usize) {
+        if changed > 0 {
+            let held = u32::try_from(self.held).unwrap_or(u32::MAX);
+            let window = self.window.saturating_sub(held).max(limits::LEAST_WINDOW);
+            self.quic.set_receive_window(VarInt::from_u32(window));
         }
     }
 

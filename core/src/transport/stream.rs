@@ -18,7 +18,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use noq_proto::{Dir, FinishError, ReadError, VarInt, WriteError};
 
 use super::{
@@ -95,6 +95,8 @@ pub(crate) struct Stream {
     frames: Option<Box<FrameDecoder>>,
     /// Bytes taken from QUIC that the owner has not seen.
     head: VecDeque<Bytes>,
+    /// How many of them were taken by [`Streams::sweep`].
+    held: usize,
     reading: Reading,
     want_read: bool,
     queue: VecDeque<Bytes>,
@@ -449,6 +451,43 @@ impl Streams {
         }
     }
 
+    /// Takes what applications have not read out of QUIC, into one piece for each stream.
+    ///
+    /// QUIC keeps one entry for each packet of unread data, and ends the connection when a stream has 2,048 of them:
+    /// small packets and a slow reader would do. What is held here stays counted against the connection's window, so
+    /// that a slow reader costs no more memory than it may and the peer's sending still comes to rest.
+    pub(crate) fn sweep(&mut self, conn: &mut Conn) {
+        let mut ids: Vec<_> = conn.streams.values().copied().collect();
+        ids.sort_unstable();
+        let mut held = 0;
+        for id in ids {
+            let Some(stream) = self.map.get_mut(&id) else { continue };
+            let unread = matches!(stream.phase, Phase::Open) && !stream.want_read && stream.owner == Owner::App;
+            let (true, Some(quic)) = (unread && stream.reading == Reading::Open, stream.quic) else { continue };
+            let mut all = BytesMut::new();
+            loop {
+                match pull(conn, quic, READ_CHUNK) {
+                    Pulled::Data(data) => all.extend_from_slice(&data),
+                    Pulled::Blocked => break,
+                    Pulled::End => {
+                        stream.reading = Reading::Ended;
+                        break;
+                    }
+                    Pulled::Reset(code) => {
+                        stream.reading = Reading::Failed(StreamError::Reset(code));
+                        break;
+                    }
+                }
+            }
+            if !all.is_empty() {
+                held += all.len();
+                stream.held += all.len();
+                stream.head.push_back(all.freeze());
+            }
+        }
+        conn.hold(held);
+    }
+
     /// A released stream needs nothing more once the peer has agreed and QUIC has all that was written.
     fn settle_released<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get_mut(&id) else { return };
@@ -489,6 +528,10 @@ impl Streams {
         // A peer that stops after everything arrived (go-libp2p's Close does) takes nothing away.
         if stream.writing != Writing::Delivered {
             stream.writing = Writing::Failed(StreamError::Stopped(code));
+            // The peer waits for this before it counts the stream as over (RFC 9000 §3.5).
+            if let (Some(quic), Ok(code)) = (stream.quic, VarInt::from_u64(code)) {
+                let _ = cx.conn.quic.send_stream(quic).reset(code);
+            }
         }
         if stream.released {
             self.settle_released(cx, id);
@@ -497,8 +540,14 @@ impl Streams {
         match stream.owner {
             Owner::App => {
                 stream.want_write = false;
-                self.deliveries.push_back(Delivery::App(Event::StreamWritable { stream: id }));
+                let lost = stream.writing == Writing::Failed(StreamError::Stopped(code));
                 self.retire(cx, id);
+                if self.map.contains_key(&id) || !lost {
+                    self.deliveries.push_back(Delivery::App(Event::StreamWritable { stream: id }));
+                } else {
+                    // Forgotten, since it had been read to its end: no write is left that could tell.
+                    self.deliver_failed(Owner::App, id, StreamError::Stopped(code));
+                }
             }
             Owner::Machine(machine) if matches!(stream.phase, Phase::Open) => {
                 self.deliveries.push_back(Delivery::Machine(machine, NetEvent::Stopped { stream: id, code }));
@@ -590,7 +639,13 @@ impl Streams {
     ) -> Result<Read, StreamError> {
         let Some(stream) = self.map.get_mut(&id) else { return Err(StreamError::ConnectionClosed) };
         if !stream.head.is_empty() {
-            return Ok(Read::Data(stream.take_head(max)));
+            let data = stream.take_head(max);
+            let released = stream.held.min(data.len());
+            stream.held -= released;
+            if let Some(cx) = cx {
+                cx.conn.unhold(released);
+            }
+            return Ok(Read::Data(data));
         }
         match &stream.reading {
             Reading::Open => {}
@@ -768,7 +823,7 @@ impl Streams {
     /// Aborts reading.
     pub(crate) fn stop_reading<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, code: u32) {
         let Some(stream) = self.map.get_mut(&id) else { return };
-        stream.head.clear();
+        stream.drop_head(cx.conn);
         stream.stop_reading(cx.conn, code);
         self.retire(cx, id);
     }
@@ -789,7 +844,7 @@ impl Streams {
     pub(crate) fn close<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get_mut(&id) else { return };
         stream.released = true;
-        stream.head.clear();
+        stream.drop_head(cx.conn);
         if stream.writing == Writing::Open {
             stream.writing = Writing::Finishing;
         }
@@ -840,7 +895,8 @@ impl Streams {
     }
 
     fn forget<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
-        let Some(stream) = self.map.remove(&id) else { return };
+        let Some(mut stream) = self.map.remove(&id) else { return };
+        stream.drop_head(cx.conn);
         if let Some(timer) = stream.timer {
             cx.timers.cancel(timer);
         }
@@ -899,6 +955,7 @@ impl Stream {
             framing: Framing::Raw,
             frames: None,
             head: VecDeque::new(),
+            held: 0,
             reading: Reading::Open,
             want_read: true,
             queue: VecDeque::new(),
@@ -962,6 +1019,11 @@ impl Stream {
         } else {
             self.head.pop_front().unwrap_or_default()
         }
+    }
+
+    fn drop_head(&mut self, conn: &mut Conn) {
+        self.head.clear();
+        conn.unhold(core::mem::take(&mut self.held));
     }
 
     fn take(&mut self, conn: &mut Conn, max: usize) -> Pulled {

@@ -70,6 +70,8 @@ macro_rules! parity_suite {
             the_first_protocol_that_the_peer_speaks_is_used
             a_writer_waits_for_a_reader_that_does_not_read
             many_streams_at_once
+            streams_let_go_early_make_room_for_others
+            many_small_packets_wait_for_a_slow_reader
             streams_beyond_the_backlog_are_reset
             halves_can_be_used_by_two_threads
             requests_64_in_flight

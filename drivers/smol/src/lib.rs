@@ -39,7 +39,7 @@ use peerwork::Config;
 use peerwork_driver::{Engine, Interest, Reactor, SocketIo, UdpSockRef};
 pub use peerwork_driver::{Handle, Options, StartError};
 
-/// Turns without a break in between; then other tasks get theirs.
+/// Turns on end that find something new to do; then other tasks get theirs.
 const TURNS: usize = 4;
 
 /// Makes a node and the future that drives it.
@@ -93,8 +93,11 @@ impl Future for Driver {
             if turn.ended {
                 return Poll::Ready(());
             }
+            if turn.again {
+                break;
+            }
             let ready = this.engine.poll_ready(|socket, interest| socket.poll_ready(cx, interest));
-            if !turn.again && !ready && !this.poll_timer(cx, turn.deadline) {
+            if !ready && !this.poll_timer(cx, turn.deadline) {
                 return Poll::Pending;
             }
         }

@@ -313,3 +313,34 @@ pub fn halves_can_be_used_by_two_threads<A: Runtime, B: Runtime>() {
     drop(write);
     reader.join().unwrap();
 }
+
+/// A stream that is dropped before the peer has ended it is over all the same, and more than a peer may have open at
+/// once can come and go.
+pub fn streams_let_go_early_make_room_for_others<A: Runtime, B: Runtime>() {
+    let (pair, first) = echo_pair::<A, B>();
+    drop(first);
+    let name = protocol("/echo/1");
+    within(LIMIT, async {
+        for _ in 0..600 {
+            let mut stream = pair.a.open_stream(pair.conn.conn, std::slice::from_ref(&name)).await.unwrap();
+            stream.write_chunk("hello".into()).await.unwrap();
+            assert_eq!(stream.read_chunk().await.unwrap().unwrap(), "hello");
+        }
+    });
+}
+
+/// A reader that is slow costs a window of memory and never the connection, whatever the size of the packets.
+pub fn many_small_packets_wait_for_a_slow_reader<A: Runtime, B: Runtime>() {
+    const COUNT: usize = 3000;
+    let pair = Pair::new::<A, B>();
+    within(LIMIT, async {
+        let (mut near, mut far) = pair.stream("/slow/1").await;
+        for _ in 0..COUNT {
+            near.write_chunk(vec![1; 100].into()).await.unwrap();
+            // Time for each to leave in a packet of its own.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        near.finish().unwrap();
+        assert_eq!(read_all(&mut far).await.unwrap().len(), COUNT * 100);
+    });
+}
