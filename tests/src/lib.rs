@@ -1,4 +1,10 @@
-//! What peerwork's interoperability tests share. The tests themselves are in `tests/`.
+//! What peerwork's tests across crates share: the three drivers under one roof, and real peers of other makers. The
+//! tests themselves are in `tests/`.
 
+pub mod drivers;
 #[cfg(unix)]
 pub mod peers;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -3,8 +3,7 @@
 #![cfg(unix)]
 
 use peerwork_tests::peers::{
-    GoPeer, P2pd, PeerError, QUIC_LOOPBACK, RustPeer, RustPeerProgram, require, target_dir,
-    tools_dir,
+    GoPeer, P2pd, PeerError, QUIC_LOOPBACK, RustPeer, RustPeerProgram, require, target_dir, tools_dir,
 };
 use std::time::{Duration, Instant};
 
@@ -35,11 +34,7 @@ fn connected_pair() -> Option<(GoPeer, RustPeer)> {
 
 #[test]
 fn tools_are_kept_in_the_target_folder_of_this_test() {
-    assert!(
-        std::env::current_exe().unwrap().starts_with(target_dir()),
-        "{:?}",
-        target_dir()
-    );
+    assert!(std::env::current_exe().unwrap().starts_with(target_dir()), "{:?}", target_dir());
     assert_eq!(tools_dir(), target_dir().join("tools"));
 }
 
@@ -83,40 +78,21 @@ fn both_identify_the_other() {
     let Some((go, mut rust)) = connected_pair() else {
         return;
     };
-    let listens = |addrs: &[String], peer: &str| {
-        addrs[0]
-            .strip_suffix(&format!("/p2p/{peer}"))
-            .unwrap()
-            .to_owned()
-    };
+    let listens = |addrs: &[String], peer: &str| addrs[0].strip_suffix(&format!("/p2p/{peer}")).unwrap().to_owned();
     let go_listens = listens(go.addrs(), go.peer_id());
     let rust_listens = listens(rust.addrs(), rust.peer_id());
 
     let announced = rust.wait_identified(go.peer_id()).unwrap();
     assert_eq!(announced.agent, "p2pd/0.1");
-    assert!(
-        announced
-            .protocols
-            .iter()
-            .any(|protocol| protocol == "/ipfs/ping/1.0.0"),
-        "{announced:?}"
-    );
+    assert!(announced.protocols.iter().any(|protocol| protocol == "/ipfs/ping/1.0.0"), "{announced:?}");
     assert_eq!(announced.listen_addrs, [go_listens]);
     // Both makers dial from the port they listen on.
     assert_eq!(announced.observed.as_ref(), Some(&rust_listens));
 
     let announced = go.identify_remote(rust.peer_id()).unwrap();
     assert!(announced.agent.starts_with("rust-libp2p/"), "{announced:?}");
-    for protocol in [
-        "/ipfs/id/1.0.0",
-        "/ipfs/ping/1.0.0",
-        "/echo/1.0.0",
-        "/peerwork-test/rr/1.0.0",
-    ] {
-        assert!(
-            announced.protocols.iter().any(|other| other == protocol),
-            "{protocol} in {announced:?}"
-        );
+    for protocol in ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/echo/1.0.0", "/peerwork-test/rr/1.0.0"] {
+        assert!(announced.protocols.iter().any(|other| other == protocol), "{protocol} in {announced:?}");
     }
     assert_eq!(announced.listen_addrs, [rust_listens]);
     assert!(announced.observed.is_some());
@@ -138,9 +114,7 @@ fn rust_echoes_what_go_sends() {
     };
     assert_eq!(go.echo(rust.peer_id(), b"hello").unwrap(), b"hello");
     // More than the buffers on the way hold together.
-    let large: Vec<u8> = (0..16 << 20)
-        .map(|index: u32| (index % 251) as u8)
-        .collect();
+    let large: Vec<u8> = (0..16 << 20).map(|index: u32| (index % 251) as u8).collect();
     assert!(go.echo(rust.peer_id(), &large).unwrap() == large);
 }
 
@@ -150,10 +124,7 @@ fn go_echoes_what_rust_sends_while_the_handler_lives() {
         return;
     };
     let handler = go.serve_echo("/echo/1.0.0").unwrap();
-    assert_eq!(
-        rust.echo_open(go.peer_id(), "hello, wörld").unwrap(),
-        "hello, wörld"
-    );
+    assert_eq!(rust.echo_open(go.peer_id(), "hello, wörld").unwrap(), "hello, wörld");
     drop(handler);
     let refused = rust.echo_open(go.peer_id(), "hello").unwrap_err();
     assert!(matches!(refused, PeerError::Refused { .. }), "{refused}");
@@ -165,17 +136,11 @@ fn go_handlers_learn_who_opened_the_stream() {
         return;
     };
     let (sender, receiver) = std::sync::mpsc::channel();
-    let _handler = go
-        .handle("/echo/1.0.0", move |stream| {
-            sender.send((stream.peer, stream.protocol)).unwrap()
-        })
-        .unwrap();
+    let _handler =
+        go.handle("/echo/1.0.0", move |stream| sender.send((stream.peer, stream.protocol)).unwrap()).unwrap();
     assert!(rust.echo_open(go.peer_id(), "nobody reads this").is_err());
     let opened = receiver.recv_timeout(SOON).unwrap();
-    assert_eq!(
-        opened,
-        (rust.peer_id().to_owned(), "/echo/1.0.0".to_owned())
-    );
+    assert_eq!(opened, (rust.peer_id().to_owned(), "/echo/1.0.0".to_owned()));
 }
 
 #[test]
@@ -185,15 +150,9 @@ fn rust_echoes_and_answers_rust_with_half_closed_streams() {
     };
     opener.dial(&server.addrs()[0]).unwrap();
     let large = "0123456789".repeat(500_000);
-    assert_eq!(
-        opener.echo(server.peer_id(), "hello, wörld").unwrap(),
-        "hello, wörld"
-    );
+    assert_eq!(opener.echo(server.peer_id(), "hello, wörld").unwrap(), "hello, wörld");
     assert!(opener.echo(server.peer_id(), &large).unwrap() == large);
-    assert_eq!(
-        opener.request(server.peer_id(), "abc def").unwrap(),
-        "fed cba"
-    );
+    assert_eq!(opener.request(server.peer_id(), "abc def").unwrap(), "fed cba");
     assert_eq!(opener.request(server.peer_id(), "").unwrap(), "");
 }
 
@@ -203,9 +162,7 @@ fn rust_answers_the_framed_request_of_go() {
     let Some((go, rust)) = connected_pair() else {
         return;
     };
-    let mut stream = go
-        .open(rust.peer_id(), &["/not/served", "/peerwork-test/rr/1.0.0"])
-        .unwrap();
+    let mut stream = go.open(rust.peer_id(), &["/not/served", "/peerwork-test/rr/1.0.0"]).unwrap();
     assert_eq!(stream.protocol, "/peerwork-test/rr/1.0.0");
     stream.io.write_all(b"\x03abc").unwrap();
     let mut answer = [0; 4];
@@ -225,25 +182,13 @@ fn what_cannot_work_fails_soon_and_says_why() {
         rust.echo(go.peer_id(), "nobody serves this").map(drop),
         rust.disconnect(&itself),
         // The right address with the wrong peer.
-        rust.dial(&go.addrs()[0].replace(
-            go.peer_id(),
-            "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X",
-        )),
+        rust.dial(&go.addrs()[0].replace(go.peer_id(), "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")),
     ];
     for outcome in refused {
-        assert!(
-            matches!(outcome, Err(PeerError::Refused { ref why, .. }) if !why.is_empty()),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(PeerError::Refused { ref why, .. }) if !why.is_empty()), "{outcome:?}");
     }
-    assert!(matches!(
-        rust.dial("/ip4/127.0.0.1/udp/9/quic-v1"),
-        Err(PeerError::BadText { .. })
-    ));
-    assert!(matches!(
-        go.connect("nobody", &[]),
-        Err(PeerError::BadText { .. })
-    ));
+    assert!(matches!(rust.dial("/ip4/127.0.0.1/udp/9/quic-v1"), Err(PeerError::BadText { .. })));
+    assert!(matches!(go.connect("nobody", &[]), Err(PeerError::BadText { .. })));
 }
 
 #[test]
@@ -272,15 +217,8 @@ fn rust_misses_a_killed_go_after_the_idle_timeout() {
         return;
     };
     go.kill9();
-    let cause = rust
-        .wait_disconnected(go.peer_id(), 2 * IDLE_TIMEOUT)
-        .unwrap();
-    assert!(
-        cause
-            .as_ref()
-            .is_some_and(|cause| cause.contains("timed out")),
-        "{cause:?}"
-    );
+    let cause = rust.wait_disconnected(go.peer_id(), 2 * IDLE_TIMEOUT).unwrap();
+    assert!(cause.as_ref().is_some_and(|cause| cause.contains("timed out")), "{cause:?}");
 }
 
 #[test]
@@ -289,15 +227,7 @@ fn go_misses_a_killed_rust_after_the_idle_timeout() {
         return;
     };
     rust.kill9();
-    assert!(matches!(
-        rust.ping(go.peer_id()),
-        Err(PeerError::Gone { .. })
-    ));
-    let missed = go
-        .wait_disconnected(rust.peer_id(), 2 * IDLE_TIMEOUT)
-        .unwrap();
-    assert!(
-        missed > IDLE_TIMEOUT / 2,
-        "nothing told go before: {missed:?}"
-    );
+    assert!(matches!(rust.ping(go.peer_id()), Err(PeerError::Gone { .. })));
+    let missed = go.wait_disconnected(rust.peer_id(), 2 * IDLE_TIMEOUT).unwrap();
+    assert!(missed > IDLE_TIMEOUT / 2, "nothing told go before: {missed:?}");
 }

@@ -51,10 +51,7 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(kind: RequestType) -> Self {
-        Self {
-            kind: kind.into(),
-            ..Self::default()
-        }
+        Self { kind: kind.into(), ..Self::default() }
     }
 }
 
@@ -178,17 +175,9 @@ pub(super) fn call(socket: &Path, request: &Request) -> Result<(Response, UnixSt
     if response.kind == 0 {
         return Ok((response, connection));
     }
-    let kind = RequestType::try_from(request.kind)
-        .map_or_else(|_| String::new(), |kind| format!("{kind:?}"));
-    let why = response
-        .error
-        .map(|error| error.message)
-        .unwrap_or_default();
-    Err(PeerError::Refused {
-        peer: "go",
-        what: kind,
-        why,
-    })
+    let kind = RequestType::try_from(request.kind).map_or_else(|_| String::new(), |kind| format!("{kind:?}"));
+    let why = response.error.map(|error| error.message).unwrap_or_default();
+    Err(PeerError::Refused { peer: "go", what: kind, why })
 }
 
 pub(super) fn set_limits(connection: &UnixStream) -> io::Result<()> {
@@ -197,8 +186,7 @@ pub(super) fn set_limits(connection: &UnixStream) -> io::Result<()> {
 }
 
 pub(super) fn read_message<M: Message + Default>(from: &mut impl Read) -> Result<M, PeerError> {
-    let body =
-        read_delimited(from)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let body = read_delimited(from)?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     decode(&body)
 }
 
@@ -223,13 +211,11 @@ pub(super) fn read_delimited(from: &mut impl Read) -> Result<Option<Vec<u8>>, Pe
             break;
         }
         if prefix.len() == 10 {
-            return Err(PeerError::Malformed(
-                "a length of more than ten bytes".into(),
-            ));
+            return Err(PeerError::Malformed("a length of more than ten bytes".into()));
         }
     }
-    let len = prost::decode_length_delimiter(prefix.as_slice())
-        .map_err(|error| PeerError::Malformed(error.to_string()))?;
+    let len =
+        prost::decode_length_delimiter(prefix.as_slice()).map_err(|error| PeerError::Malformed(error.to_string()))?;
     if len > MAX_MESSAGE_BYTES {
         return Err(PeerError::Malformed(format!("a message of {len} bytes")));
     }

@@ -60,33 +60,19 @@ impl GoPeer {
     /// # Errors
     ///
     /// When the daemon does not come up, with the end of its log.
-    pub fn start(
-        p2pd: &P2pd,
-        seed: u64,
-        listen: &[&str],
-        flags: &[&str],
-    ) -> Result<Self, PeerError> {
+    pub fn start(p2pd: &P2pd, seed: u64, listen: &[&str], flags: &[&str]) -> Result<Self, PeerError> {
         // The path of a unix socket may have no more than 107 bytes, so the folder's name is short.
         let dir = tempfile::Builder::new().prefix("go").tempdir()?;
         let identity = dir.path().join("id");
         fs::write(&identity, private_key(seed))?;
         let log = fs::File::create(dir.path().join("log"))?;
         let mut command = Command::new(p2pd.path());
-        command
-            .arg("-listen")
-            .arg(format!("/unix{}", socket_path(dir.path()).display()))
-            .arg("-id")
-            .arg(identity);
+        command.arg("-listen").arg(format!("/unix{}", socket_path(dir.path()).display())).arg("-id").arg(identity);
         match listen {
             [] => command.arg("-noListenAddrs"),
             _ => command.args(["-hostAddrs", &listen.join(",")]),
         };
-        let mut child = command
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let mut child = command.args(flags).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
 
         let lifeline = Request::new(RequestType::PersistentConnUpgrade);
         let start = Instant::now();
@@ -94,17 +80,12 @@ impl GoPeer {
             match control::call(&socket_path(dir.path()), &lifeline) {
                 Ok((_, connection)) => break connection,
                 // Until the socket is there and listens.
-                Err(PeerError::Io(_))
-                    if start.elapsed() < START_LIMIT && matches!(child.try_wait(), Ok(None)) =>
-                {
+                Err(PeerError::Io(_)) if start.elapsed() < START_LIMIT && matches!(child.try_wait(), Ok(None)) => {
                     thread::sleep(process::POLL_INTERVAL);
                 }
                 Err(_) => {
                     process::kill9(&mut child);
-                    return Err(PeerError::Gone {
-                        peer: "go",
-                        log: read_log(dir.path()),
-                    });
+                    return Err(PeerError::Gone { peer: "go", log: read_log(dir.path()) });
                 }
             }
         };
@@ -116,14 +97,8 @@ impl GoPeer {
             handlers: AtomicU32::new(0),
             dir,
         };
-        let PeerInfo {
-            peer: peer_id,
-            addrs,
-        } = peer.identify()?;
-        peer.addrs = addrs
-            .iter()
-            .map(|addr| format!("{addr}/p2p/{peer_id}"))
-            .collect();
+        let PeerInfo { peer: peer_id, addrs } = peer.identify()?;
+        peer.addrs = addrs.iter().map(|addr| format!("{addr}/p2p/{peer_id}")).collect();
         peer.peer_id = peer_id;
         Ok(peer)
     }
@@ -154,11 +129,7 @@ impl GoPeer {
     /// As every request: when the daemon is gone, silent, or refuses.
     pub fn identify(&self) -> Result<PeerInfo, PeerError> {
         let (response, _) = self.call(&Request::new(RequestType::Identify))?;
-        peer_info(
-            response
-                .identify
-                .ok_or_else(|| PeerError::Malformed("an answer without the peer".into()))?,
-        )
+        peer_info(response.identify.ok_or_else(|| PeerError::Malformed("an answer without the peer".into()))?)
     }
 
     /// Connects to `peer` at `addrs`, which may end with `/p2p/` and the peer id.
@@ -167,18 +138,13 @@ impl GoPeer {
     ///
     /// [`PeerError::Refused`] when none of the addresses led to that peer.
     pub fn connect(&self, peer: &str, addrs: &[&str]) -> Result<(), PeerError> {
-        let addrs = addrs
-            .iter()
-            .map(|addr| Ok(without_peer_id(parse_addr(addr)?).to_vec()));
+        let addrs = addrs.iter().map(|addr| Ok(without_peer_id(parse_addr(addr)?).to_vec()));
         let connect = control::Connect {
             peer: parse_peer(peer)?,
             addrs: addrs.collect::<Result<_, PeerError>>()?,
             timeout_secs: Some(PEER_LIMIT_SECS),
         };
-        self.call(&Request {
-            connect: Some(connect),
-            ..Request::new(RequestType::Connect)
-        })?;
+        self.call(&Request { connect: Some(connect), ..Request::new(RequestType::Connect) })?;
         Ok(())
     }
 
@@ -188,13 +154,8 @@ impl GoPeer {
     ///
     /// As every request.
     pub fn disconnect(&self, peer: &str) -> Result<(), PeerError> {
-        let disconnect = control::Disconnect {
-            peer: parse_peer(peer)?,
-        };
-        self.call(&Request {
-            disconnect: Some(disconnect),
-            ..Request::new(RequestType::Disconnect)
-        })?;
+        let disconnect = control::Disconnect { peer: parse_peer(peer)? };
+        self.call(&Request { disconnect: Some(disconnect), ..Request::new(RequestType::Disconnect) })?;
         Ok(())
     }
 
@@ -234,19 +195,8 @@ impl GoPeer {
                 return Ok(start.elapsed());
             }
             if start.elapsed() >= limit {
-                let what = format!(
-                    "{} {peer}",
-                    if connected {
-                        "connection with"
-                    } else {
-                        "end of"
-                    }
-                );
-                return Err(PeerError::Timeout {
-                    what,
-                    limit,
-                    instead: format!("connections with {peers:?}"),
-                });
+                let what = format!("{} {peer}", if connected { "connection with" } else { "end of" });
+                return Err(PeerError::Timeout { what, limit, instead: format!("connections with {peers:?}") });
             }
             thread::sleep(process::POLL_INTERVAL);
         }
@@ -265,13 +215,9 @@ impl GoPeer {
             protocols: protocols.iter().map(|&protocol| protocol.into()).collect(),
             timeout_secs: Some(PEER_LIMIT_SECS),
         };
-        let (response, io) = self.call(&Request {
-            stream_open: Some(stream_open),
-            ..Request::new(RequestType::StreamOpen)
-        })?;
-        let info = response
-            .stream
-            .ok_or_else(|| PeerError::Malformed("an answer without the stream".into()))?;
+        let (response, io) =
+            self.call(&Request { stream_open: Some(stream_open), ..Request::new(RequestType::StreamOpen) })?;
+        let info = response.stream.ok_or_else(|| PeerError::Malformed("an answer without the stream".into()))?;
         GoStream::new(info, io)
     }
 
@@ -290,15 +236,9 @@ impl GoPeer {
         let path = self.dir.path().join(format!("handler{number}"));
         let listener = UnixListener::bind(&path)?;
         let addr = unix_addr(&path);
-        let stream_handler = control::StreamHandler {
-            addr: addr.clone(),
-            protocols: vec![protocol.into()],
-            balanced: false,
-        };
-        self.call(&Request {
-            stream_handler: Some(stream_handler),
-            ..Request::new(RequestType::StreamHandler)
-        })?;
+        let stream_handler =
+            control::StreamHandler { addr: addr.clone(), protocols: vec![protocol.into()], balanced: false };
+        self.call(&Request { stream_handler: Some(stream_handler), ..Request::new(RequestType::StreamHandler) })?;
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let stop = stop.clone();
@@ -314,17 +254,8 @@ impl GoPeer {
                 }
             }
         });
-        let remove = control::RemoveStreamHandler {
-            addr,
-            protocols: vec![protocol.into()],
-        };
-        Ok(Handler {
-            stop,
-            path,
-            control: socket_path(self.dir.path()),
-            remove,
-            thread: Some(thread),
-        })
+        let remove = control::RemoveStreamHandler { addr, protocols: vec![protocol.into()] };
+        Ok(Handler { stop, path, control: socket_path(self.dir.path()), remove, thread: Some(thread) })
     }
 
     /// Serves `protocol` by sending back what comes, at once and until the opener ends the stream.
@@ -357,9 +288,7 @@ impl GoPeer {
         stream.io.write_all(&sent)?;
         stream.io.read_exact(&mut received)?;
         if received != sent {
-            return Err(PeerError::Malformed(format!(
-                "ping {sent:02x?} came back as {received:02x?}"
-            )));
+            return Err(PeerError::Malformed(format!("ping {sent:02x?} came back as {received:02x?}")));
         }
         Ok(start.elapsed())
     }
@@ -399,11 +328,7 @@ impl GoPeer {
             agent: message.agent_version.unwrap_or_default(),
             protocol_version: message.protocol_version.unwrap_or_default(),
             protocols: message.protocols,
-            listen_addrs: message
-                .listen_addrs
-                .into_iter()
-                .map(addr_text)
-                .collect::<Result<_, _>>()?,
+            listen_addrs: message.listen_addrs.into_iter().map(addr_text).collect::<Result<_, _>>()?,
             observed: message.observed_addr.map(addr_text).transpose()?,
             signed_record: message.signed_peer_record.is_some(),
         })
@@ -450,12 +375,7 @@ pub struct GoStream {
 
 impl GoStream {
     fn new(info: control::StreamInfo, io: UnixStream) -> Result<Self, PeerError> {
-        Ok(Self {
-            peer: peer_text(&info.peer)?,
-            addr: addr_text(info.addr)?,
-            protocol: info.protocol,
-            io,
-        })
+        Ok(Self { peer: peer_text(&info.peer)?, addr: addr_text(info.addr)?, protocol: info.protocol, io })
     }
 
     fn accept(mut io: UnixStream) -> Result<Self, PeerError> {
@@ -479,10 +399,7 @@ impl Drop for Handler {
     fn drop(&mut self) {
         // The daemon may be gone, and the handler with it.
         let remove_stream_handler = Some(self.remove.clone());
-        let request = Request {
-            remove_stream_handler,
-            ..Request::new(RequestType::RemoveStreamHandler)
-        };
+        let request = Request { remove_stream_handler, ..Request::new(RequestType::RemoveStreamHandler) };
         let _ = control::call(&self.control, &request);
         self.stop.store(true, Ordering::Release);
         // A connection of our own wakes the thread up. Without one it would be waited for in vain.
@@ -499,11 +416,7 @@ fn private_key(seed: u64) -> Vec<u8> {
     secret[0] = b'g';
     secret[24..].copy_from_slice(&seed.to_be_bytes());
     let data = SigningKey::from_bytes(&secret).to_keypair_bytes().to_vec();
-    control::PrivateKey {
-        kind: ED25519,
-        data,
-    }
-    .encode_to_vec()
+    control::PrivateKey { kind: ED25519, data }.encode_to_vec()
 }
 
 fn socket_path(dir: &Path) -> PathBuf {
@@ -511,30 +424,20 @@ fn socket_path(dir: &Path) -> PathBuf {
 }
 
 fn read_log(dir: &Path) -> String {
-    process::tail(&String::from_utf8_lossy(
-        &fs::read(dir.join("log")).unwrap_or_default(),
-    ))
+    process::tail(&String::from_utf8_lossy(&fs::read(dir.join("log")).unwrap_or_default()))
 }
 
 fn unix_addr(path: &Path) -> Vec<u8> {
-    Multiaddr::empty()
-        .with(Protocol::Unix(path.to_string_lossy()))
-        .to_vec()
+    Multiaddr::empty().with(Protocol::Unix(path.to_string_lossy())).to_vec()
 }
 
 fn parse_peer(text: &str) -> Result<Vec<u8>, PeerError> {
-    let bad = |_| PeerError::BadText {
-        text: text.into(),
-        expected: "peer id",
-    };
+    let bad = |_| PeerError::BadText { text: text.into(), expected: "peer id" };
     Ok(text.parse::<PeerId>().map_err(bad)?.to_bytes())
 }
 
 fn parse_addr(text: &str) -> Result<Multiaddr, PeerError> {
-    text.parse().map_err(|_| PeerError::BadText {
-        text: text.into(),
-        expected: "multiaddr",
-    })
+    text.parse().map_err(|_| PeerError::BadText { text: text.into(), expected: "multiaddr" })
 }
 
 fn without_peer_id(mut addr: Multiaddr) -> Multiaddr {
@@ -546,26 +449,15 @@ fn without_peer_id(mut addr: Multiaddr) -> Multiaddr {
 
 fn peer_text(bytes: &[u8]) -> Result<String, PeerError> {
     let peer = PeerId::from_bytes(bytes);
-    Ok(peer
-        .map_err(|error| PeerError::Malformed(format!("peer id {bytes:02x?}: {error}")))?
-        .to_string())
+    Ok(peer.map_err(|error| PeerError::Malformed(format!("peer id {bytes:02x?}: {error}")))?.to_string())
 }
 
 fn addr_text(bytes: Vec<u8>) -> Result<String, PeerError> {
     let addr = Multiaddr::try_from(bytes);
-    Ok(addr
-        .map_err(|error| PeerError::Malformed(format!("multiaddr: {error}")))?
-        .to_string())
+    Ok(addr.map_err(|error| PeerError::Malformed(format!("multiaddr: {error}")))?.to_string())
 }
 
 fn peer_info(peer: control::PeerAndAddrs) -> Result<PeerInfo, PeerError> {
-    let addrs = peer
-        .addrs
-        .into_iter()
-        .map(addr_text)
-        .collect::<Result<_, _>>()?;
-    Ok(PeerInfo {
-        peer: peer_text(&peer.id)?,
-        addrs,
-    })
+    let addrs = peer.addrs.into_iter().map(addr_text).collect::<Result<_, _>>()?;
+    Ok(PeerInfo { peer: peer_text(&peer.id)?, addrs })
 }

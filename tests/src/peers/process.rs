@@ -29,10 +29,7 @@ pub(super) fn kill9(child: &mut Child) {
 pub(super) fn terminate(child: &mut Child, limit: Duration) {
     // After the process was reaped, its number may belong to another.
     if let Ok(None) = child.try_wait() {
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(child),
-            rustix::process::Signal::TERM,
-        );
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
         if wait_for_exit(child, limit).is_none() {
             kill9(child);
         }

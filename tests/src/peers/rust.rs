@@ -69,10 +69,7 @@ impl RustPeerProgram {
         let mut command = Command::new(cargo);
         for (variable, _) in env::vars_os() {
             let name = variable.to_string_lossy();
-            if VARIABLES_OF_THE_TEST
-                .iter()
-                .any(|start| name.starts_with(start))
-            {
+            if VARIABLES_OF_THE_TEST.iter().any(|start| name.starts_with(start)) {
                 command.env_remove(&variable);
             }
         }
@@ -119,10 +116,7 @@ impl RustPeer {
         for addr in listen {
             command.args(["--listen", addr]);
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let (sender, incoming) = mpsc::channel();
@@ -134,26 +128,13 @@ impl RustPeer {
                 }
             }
         });
-        let mut peer = Self {
-            child,
-            stdin,
-            incoming,
-            events: VecDeque::new(),
-            peer_id: String::new(),
-            addrs: Vec::new(),
-        };
+        let mut peer =
+            Self { child, stdin, incoming, events: VecDeque::new(), peer_id: String::new(), addrs: Vec::new() };
         let started = peer.wait("started", START_LIMIT, |_| true)?;
         peer.peer_id = text(&started, "peer")?;
         for _ in listen {
-            let listening =
-                peer.outcome("listening", "listen_failed", "listen", START_LIMIT, |_| {
-                    true
-                })?;
-            peer.addrs.push(format!(
-                "{}/p2p/{}",
-                text(&listening, "addr")?,
-                peer.peer_id
-            ));
+            let listening = peer.outcome("listening", "listen_failed", "listen", START_LIMIT, |_| true)?;
+            peer.addrs.push(format!("{}/p2p/{}", text(&listening, "addr")?, peer.peer_id));
         }
         Ok(peer)
     }
@@ -180,22 +161,13 @@ impl RustPeer {
     /// [`PeerError::Refused`] when the dial failed.
     pub fn dial(&mut self, addr: &str) -> Result<(), PeerError> {
         let Some((_, peer)) = addr.rsplit_once("/p2p/") else {
-            return Err(PeerError::BadText {
-                text: addr.into(),
-                expected: "multiaddr with a peer id at its end",
-            });
+            return Err(PeerError::BadText { text: addr.into(), expected: "multiaddr with a peer id at its end" });
         };
         self.forget(&["connected", "dial_failed"], peer);
         self.command(&format!("dial {addr}"))?;
         // A dial which failed before it began names no peer.
         let of_this_dial = |event: &Value| event["peer"] == peer || event["peer"].is_null();
-        self.outcome(
-            "connected",
-            "dial_failed",
-            "dial",
-            COMMAND_LIMIT,
-            of_this_dial,
-        )?;
+        self.outcome("connected", "dial_failed", "dial", COMMAND_LIMIT, of_this_dial)?;
         Ok(())
     }
 
@@ -225,11 +197,7 @@ impl RustPeer {
     /// # Errors
     ///
     /// [`PeerError::Timeout`] after `limit`.
-    pub fn wait_disconnected(
-        &mut self,
-        peer: &str,
-        limit: Duration,
-    ) -> Result<Option<String>, PeerError> {
+    pub fn wait_disconnected(&mut self, peer: &str, limit: Duration) -> Result<Option<String>, PeerError> {
         let last = |event: &Value| event["peer"] == peer && event["connections"] == 0;
         let event = self.wait("disconnected", limit, last)?;
         Ok(event["cause"].as_str().map(Into::into))
@@ -242,13 +210,7 @@ impl RustPeer {
     /// [`PeerError::Refused`] when identify failed.
     pub fn wait_identified(&mut self, peer: &str) -> Result<Identified, PeerError> {
         let of_peer = |event: &Value| event["peer"] == peer;
-        let event = self.outcome(
-            "identified",
-            "identify_failed",
-            "identify",
-            COMMAND_LIMIT,
-            of_peer,
-        )?;
+        let event = self.outcome("identified", "identify_failed", "identify", COMMAND_LIMIT, of_peer)?;
         Ok(Identified {
             agent: text(&event, "agent")?,
             protocol_version: text(&event, "protocol_version")?,
@@ -268,9 +230,7 @@ impl RustPeer {
     /// [`PeerError::Refused`] when it failed.
     pub fn ping(&mut self, peer: &str) -> Result<Duration, PeerError> {
         let event = self.ask("ping", peer, "", "ping")?;
-        let rtt = event["rtt_us"]
-            .as_u64()
-            .ok_or_else(|| PeerError::Malformed(event.to_string()))?;
+        let rtt = event["rtt_us"].as_u64().ok_or_else(|| PeerError::Malformed(event.to_string()))?;
         Ok(Duration::from_micros(rtt))
     }
 
@@ -314,15 +274,9 @@ impl RustPeer {
     /// [`PeerError::Gone`] when the process is, [`PeerError::BadText`] when the command is not one line.
     pub fn command(&mut self, line: &str) -> Result<(), PeerError> {
         if line.contains(['\n', '\r']) {
-            return Err(PeerError::BadText {
-                text: line.into(),
-                expected: "single line",
-            });
+            return Err(PeerError::BadText { text: line.into(), expected: "single line" });
         }
-        let written = self
-            .stdin
-            .as_mut()
-            .map(|stdin| stdin.write_all(format!("{line}\n").as_bytes()));
+        let written = self.stdin.as_mut().map(|stdin| stdin.write_all(format!("{line}\n").as_bytes()));
         match written {
             Some(Ok(())) => Ok(()),
             _ => Err(self.gone()),
@@ -335,15 +289,8 @@ impl RustPeer {
     /// # Errors
     ///
     /// [`PeerError::Timeout`] after `limit`, [`PeerError::Gone`] when the process ends before.
-    pub fn wait(
-        &mut self,
-        name: &str,
-        limit: Duration,
-        matches: impl Fn(&Value) -> bool,
-    ) -> Result<Value, PeerError> {
-        self.wait_any(name, limit, |event| {
-            event["event"] == name && matches(event)
-        })
+    pub fn wait(&mut self, name: &str, limit: Duration, matches: impl Fn(&Value) -> bool) -> Result<Value, PeerError> {
+        self.wait_any(name, limit, |event| event["event"] == name && matches(event))
     }
 
     // Its end.
@@ -361,22 +308,14 @@ impl RustPeer {
         process::kill9(&mut self.child);
     }
 
-    fn ask(
-        &mut self,
-        command: &str,
-        peer: &str,
-        rest: &str,
-        success: &str,
-    ) -> Result<Value, PeerError> {
+    fn ask(&mut self, command: &str, peer: &str, rest: &str, success: &str) -> Result<Value, PeerError> {
         let failure = match command {
             "echo-open" => "echo_failed".into(),
             _ => format!("{command}_failed"),
         };
         self.forget(&[success, &failure], peer);
         self.command(&format!("{command} {peer} {rest}"))?;
-        self.outcome(success, &failure, command, COMMAND_LIMIT, |event| {
-            event["peer"] == peer
-        })
+        self.outcome(success, &failure, command, COMMAND_LIMIT, |event| event["peer"] == peer)
     }
 
     /// Waits for success, for the failure that goes with it, or for the word that the command is none.
@@ -396,37 +335,21 @@ impl RustPeer {
         if event["event"] == success {
             return Ok(event);
         }
-        Err(PeerError::Refused {
-            peer: "rust",
-            what: what.into(),
-            why: text(&event, "error")?,
-        })
+        Err(PeerError::Refused { peer: "rust", what: what.into(), why: text(&event, "error")? })
     }
 
-    fn wait_any(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        matches: impl Fn(&Value) -> bool,
-    ) -> Result<Value, PeerError> {
+    fn wait_any(&mut self, what: &str, limit: Duration, matches: impl Fn(&Value) -> bool) -> Result<Value, PeerError> {
         if let Some(index) = self.events.iter().position(&matches) {
             return Ok(self.events.remove(index).expect("the index was just found"));
         }
         let start = Instant::now();
         loop {
-            match self
-                .incoming
-                .recv_timeout(limit.saturating_sub(start.elapsed()))
-            {
+            match self.incoming.recv_timeout(limit.saturating_sub(start.elapsed())) {
                 Ok(event) if matches(&event) => return Ok(event),
                 Ok(event) => self.events.push_back(event),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.gone()),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(PeerError::Timeout {
-                        what: what.into(),
-                        limit,
-                        instead: self.last_events(),
-                    });
+                    return Err(PeerError::Timeout { what: what.into(), limit, instead: self.last_events() });
                 }
             }
         }
@@ -442,10 +365,7 @@ impl RustPeer {
     }
 
     fn gone(&self) -> PeerError {
-        PeerError::Gone {
-            peer: "rust",
-            log: self.last_events(),
-        }
+        PeerError::Gone { peer: "rust", log: self.last_events() }
     }
 
     fn last_events(&self) -> String {
@@ -461,17 +381,10 @@ impl Drop for RustPeer {
 }
 
 fn text(event: &Value, field: &str) -> Result<String, PeerError> {
-    event[field]
-        .as_str()
-        .map(Into::into)
-        .ok_or_else(|| PeerError::Malformed(event.to_string()))
+    event[field].as_str().map(Into::into).ok_or_else(|| PeerError::Malformed(event.to_string()))
 }
 
 fn texts(event: &Value, field: &str) -> Result<Vec<String>, PeerError> {
-    let list = event[field].as_array().and_then(|list| {
-        list.iter()
-            .map(|text| text.as_str().map(Into::into))
-            .collect()
-    });
+    let list = event[field].as_array().and_then(|list| list.iter().map(|text| text.as_str().map(Into::into)).collect());
     list.ok_or_else(|| PeerError::Malformed(event.to_string()))
 }

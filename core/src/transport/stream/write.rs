@@ -1,0 +1,215 @@
+//! What goes out: queued for machines, with backpressure for applications.
+
+use bytes::Bytes;
+use noq_proto::{FinishError, VarInt, WriteError};
+
+use super::{Delivery, Owner, Phase, StreamCx, Streams, Writing};
+use crate::{
+    event::{Event, StreamError, StreamId},
+    fault::code,
+    limits,
+    transport::net::NetEvent,
+};
+
+impl Streams {
+    /// QUIC takes data on this stream again.
+    pub(crate) fn on_writable<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
+        self.flush(cx, id);
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        if stream.released {
+            self.settle_released(cx, id);
+        }
+    }
+
+    /// Everything including the end has arrived at the peer.
+    pub(crate) fn on_finished<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        stream.writing = Writing::Delivered;
+        match stream.owner {
+            Owner::App => {
+                self.deliveries.push_back(Delivery::App(Event::StreamWritable { stream: id }));
+                self.retire(cx, id);
+            }
+            Owner::Machine(machine) => {
+                self.deliveries.push_back(Delivery::Machine(machine, NetEvent::Delivered { stream: id }));
+            }
+        }
+    }
+
+    /// The peer does not want what this side sends.
+    pub(crate) fn on_stopped<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, code: u64) {
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        stream.clear_queue();
+        // A peer that stops after everything arrived (go-libp2p's Close does) takes nothing away.
+        if stream.writing != Writing::Delivered {
+            stream.writing = Writing::Failed(StreamError::Stopped(code));
+            // The peer waits for this before it counts the stream as over (RFC 9000 §3.5).
+            if let (Some(quic), Ok(code)) = (stream.quic, VarInt::from_u64(code)) {
+                let _ = cx.conn.quic.send_stream(quic).reset(code);
+            }
+        }
+        if stream.released {
+            self.settle_released(cx, id);
+            return;
+        }
+        match stream.owner {
+            Owner::App => {
+                stream.want_write = false;
+                let lost = stream.writing == Writing::Failed(StreamError::Stopped(code));
+                self.retire(cx, id);
+                if self.map.contains_key(&id) || !lost {
+                    self.deliveries.push_back(Delivery::App(Event::StreamWritable { stream: id }));
+                } else {
+                    // Forgotten, since it had been read to its end: no write is left that could tell.
+                    self.deliver_failed(Owner::App, id, StreamError::Stopped(code));
+                }
+            }
+            Owner::Machine(machine) if matches!(stream.phase, Phase::Open) => {
+                self.deliveries.push_back(Delivery::Machine(machine, NetEvent::Stopped { stream: id, code }));
+            }
+            Owner::Machine(_) => {}
+        }
+    }
+
+    /// Writes for the application. Takes from the front of `data`; what remains did not fit.
+    pub(crate) fn write<T>(
+        &mut self,
+        cx: &mut StreamCx<'_, T>,
+        id: StreamId,
+        data: Outgoing<'_>,
+    ) -> Result<usize, StreamError> {
+        let Some(stream) = self.map.get_mut(&id) else { return Err(StreamError::ConnectionClosed) };
+        match &stream.writing {
+            Writing::Open => {}
+            Writing::Finishing | Writing::Finished | Writing::Delivered => return Err(StreamError::Finished),
+            Writing::Failed(error) => return Err(error.clone()),
+        }
+        let offered = data.len();
+        let (Some(quic), true, true) = (stream.quic, stream.may_write(), stream.queue.is_empty()) else {
+            stream.want_write = true;
+            return Ok(0);
+        };
+        let mut send = cx.conn.quic.send_stream(quic);
+        let written = match data {
+            Outgoing::Slice(slice) => send.write(slice),
+            Outgoing::Bytes(bytes) => send.write_chunks(&mut core::slice::from_mut(bytes)),
+        };
+        match written {
+            Ok(written) => {
+                stream.want_write = written < offered;
+                Ok(written)
+            }
+            Err(WriteError::Blocked) => {
+                stream.want_write = true;
+                Ok(0)
+            }
+            Err(WriteError::Stopped(code)) => {
+                let error = StreamError::Stopped(code.into_inner());
+                stream.writing = Writing::Failed(error.clone());
+                Err(error)
+            }
+            Err(WriteError::ClosedStream) => Err(StreamError::Finished),
+        }
+    }
+
+    /// Queues bytes for a machine.
+    pub(crate) fn push<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, data: Bytes) {
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        if stream.writing != Writing::Open || data.is_empty() {
+            return;
+        }
+        if stream.queued.saturating_add(data.len()) > limits::MACHINE_WRITE_QUEUE {
+            self.fail(cx, id, StreamError::Stopped(code::STREAM_RESOURCE_LIMIT.into()), code::STREAM_RESOURCE_LIMIT);
+            return;
+        }
+        stream.enqueue(data);
+        self.flush(cx, id);
+    }
+
+    /// Asks for [`NetEvent::Writable`].
+    pub(crate) fn want_writable<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
+        if let Some(stream) = self.map.get_mut(&id) {
+            stream.want_write = true;
+            self.flush(cx, id);
+        }
+    }
+
+    /// No more writes.
+    pub(crate) fn finish<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) -> Result<(), StreamError> {
+        let Some(stream) = self.map.get_mut(&id) else { return Err(StreamError::ConnectionClosed) };
+        match &stream.writing {
+            Writing::Open => stream.writing = Writing::Finishing,
+            Writing::Finishing | Writing::Finished | Writing::Delivered => return Err(StreamError::Finished),
+            Writing::Failed(error) => return Err(error.clone()),
+        }
+        self.flush(cx, id);
+        Ok(())
+    }
+
+    /// Sends what is queued as far as QUIC takes it, then the end if it is due.
+    pub(super) fn flush<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        let Some(quic) = stream.quic else { return };
+        // Until the choice is made, only the negotiation itself may be sent behind several candidates; its messages
+        // are the whole queue then, since owners' writes wait.
+        if !stream.queue.is_empty() {
+            let mut send = cx.conn.quic.send_stream(quic);
+            while let Some(front) = stream.queue.front_mut() {
+                match send.write_chunks(&mut core::slice::from_mut(front)) {
+                    Ok(written) => {
+                        stream.queued -= written;
+                        if !front.is_empty() {
+                            return;
+                        }
+                        stream.queue.pop_front();
+                    }
+                    Err(WriteError::Blocked) => return,
+                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                        stream.clear_queue();
+                        break;
+                    }
+                }
+            }
+        }
+        if stream.writing == Writing::Finishing && stream.may_write() {
+            stream.writing = match cx.conn.quic.send_stream(quic).finish() {
+                Ok(()) | Err(FinishError::ClosedStream) => Writing::Finished,
+                Err(FinishError::Stopped(code)) => Writing::Failed(StreamError::Stopped(code.into_inner())),
+            };
+        }
+        if stream.may_write() && !stream.released && core::mem::take(&mut stream.want_write) {
+            self.deliveries.push_back(match stream.owner {
+                Owner::App => Delivery::App(Event::StreamWritable { stream: id }),
+                Owner::Machine(machine) => Delivery::Machine(machine, NetEvent::Writable { stream: id }),
+            });
+        }
+    }
+
+    /// Aborts writing.
+    pub(crate) fn reset_writing<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, code: u32) {
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        stream.clear_queue();
+        if matches!(stream.writing, Writing::Open | Writing::Finishing | Writing::Finished) {
+            stream.writing = Writing::Failed(StreamError::Finished);
+            if let Some(quic) = stream.quic {
+                let _ = cx.conn.quic.send_stream(quic).reset(VarInt::from_u32(code));
+            }
+        }
+        self.retire(cx, id);
+    }
+}
+
+/// Bytes that an application offers.
+pub(crate) enum Outgoing<'a> {
+    Slice(&'a [u8]),
+    Bytes(&'a mut Bytes),
+}
+
+impl Outgoing<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Slice(slice) => slice.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+}
