@@ -53,6 +53,13 @@ pub struct Datagram {
     pub data: BytesMut,
 }
 
+impl Datagram {
+    /// A single datagram, of which nothing is known but where it came from. The bytes are copied.
+    pub fn new(socket: SocketId, from: SocketAddr, data: &[u8]) -> Self {
+        Self { socket, from, to_ip: None, ecn: None, segment: None, data: BytesMut::from(data) }
+    }
+}
+
 /// Why the operating system refused something. Carries text for people, and the kinds that the node acts upon.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IoError {
@@ -103,6 +110,13 @@ pub struct BoundSocket {
     pub local: SocketAddr,
     /// How many datagrams one [`Transmit`] to this socket may hold (GSO); 1 if the platform cannot segment.
     pub max_segments: NonZeroUsize,
+}
+
+impl BoundSocket {
+    /// A socket that sends one datagram at a time.
+    pub fn new(local: SocketAddr) -> Self {
+        Self { local, max_segments: NonZeroUsize::MIN }
+    }
 }
 
 /// What a [`Command::Resolve`] asks for.

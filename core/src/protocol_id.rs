@@ -48,6 +48,7 @@ impl ProtocolId {
     /// # Panics
     ///
     /// If the name is not valid; in a `const`, this is an error of compilation. Never give it text from outside.
+    #[expect(clippy::panic, reason = "documented; for names written in the program")]
     pub const fn from_static(name: &'static str) -> Self {
         match check(name) {
             Ok(()) => Self(Text::Constant(name)),

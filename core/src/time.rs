@@ -120,6 +120,13 @@ impl UnixTime {
     }
 }
 
+impl From<std::time::SystemTime> for UnixTime {
+    /// Times before 1970 become 1970.
+    fn from(time: std::time::SystemTime) -> Self {
+        Self(saturating_nanos(time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()))
+    }
+}
+
 impl Add<Duration> for UnixTime {
     type Output = Self;
     fn add(self, rhs: Duration) -> Self {

@@ -61,10 +61,8 @@ impl Wire {
                     match output {
                         Output::Event(event) => self.events[me].push(event),
                         Output::Command(Command::UdpBind { socket, .. }) => {
-                            let bound = BoundSocket {
-                                local: ADDRESSES[me].parse().unwrap(),
-                                max_segments: NonZeroUsize::MIN,
-                            };
+                            let bound =
+                                BoundSocket { local: ADDRESSES[me].parse().unwrap(), max_segments: NonZeroUsize::MIN };
                             self.nodes[me].handle(self.now, Input::Bound { socket, result: Ok(bound) });
                         }
                         Output::Command(_) => {}

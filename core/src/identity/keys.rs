@@ -210,6 +210,7 @@ impl PublicKey {
     }
 
     /// The canonical protobuf form, at most [`MAX_PUBLIC_KEY_BYTES`] long.
+    #[expect(clippy::expect_used, reason = "a key that was parsed has a DER form")]
     pub fn encode_protobuf(&self) -> Vec<u8> {
         fn message(kind: KeyKind, data: &[u8]) -> Vec<u8> {
             let mut out = Vec::with_capacity(data.len().saturating_add(5));

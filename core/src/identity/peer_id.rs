@@ -100,6 +100,7 @@ impl PeerId {
     }
 
     /// The same id as the type that `multiaddr::Protocol::P2p` holds.
+    #[expect(clippy::expect_used, reason = "every multihash that fits is one that multiaddr takes")]
     pub fn to_multiaddr_peer(&self) -> multiaddr::PeerId {
         // Every multihash that fits a PeerId is one that multiaddr takes: a test walks both kinds and all lengths.
         multiaddr::PeerId::from_bytes(self.as_bytes()).expect("a peer id is a valid multihash")

@@ -183,7 +183,9 @@ impl StreamMut<'_> {
         while let Some(rest) = dest.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read(rest.len()) {
                 Ok(Read::Data(data)) => {
-                    rest[..data.len()].copy_from_slice(&data);
+                    if let Some(room) = rest.get_mut(..data.len()) {
+                        room.copy_from_slice(&data);
+                    }
                     filled += data.len();
                 }
                 Ok(Read::Blocked) => break,

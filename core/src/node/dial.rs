@@ -394,17 +394,8 @@ impl Hub {
 
     /// A socket that dials wait for is there, or will never be.
     pub(super) fn dial_from(&mut self, socket: SocketId, error: Option<&IoError>) {
-        let mut ready = Vec::new();
-        let mut i = 0;
-        while i < self.dials.binding.len() {
-            if self.dials.binding[i].0 == socket {
-                let (_, id, candidate) = self.dials.binding.remove(i);
-                ready.push((id, candidate));
-            } else {
-                i += 1;
-            }
-        }
-        for (id, candidate) in ready {
+        let ready: Vec<_> = self.dials.binding.extract_if(.., |(other, ..)| *other == socket).collect();
+        for (_, id, candidate) in ready {
             let Some(state) = self.dials.map.get_mut(&id) else { continue };
             state.binding = state.binding.saturating_sub(1);
             match error {

@@ -162,7 +162,9 @@ impl Hub {
         };
         match result {
             Ok(bound) => {
-                self.sockets.all[at].bound = Some(bound);
+                if let Some(socket) = self.sockets.all.get_mut(at) {
+                    socket.bound = Some(bound);
+                }
                 self.announce();
                 self.dial_from(id, None);
             }

@@ -309,6 +309,7 @@ pub(crate) struct GeneratedCertificate {
 ///   own among it, refuses critical extensions that it does not know;
 /// - empty names, no key usages;
 /// - a positive serial number and a validity that needs no clock.
+#[expect(clippy::expect_used, reason = "of our own making, always of the same shape")]
 pub(crate) fn generate(host: &Keypair, certificate_seed: [u8; 32], serial: [u8; 8]) -> GeneratedCertificate {
     let seed = Zeroizing::new(certificate_seed);
     let key = Arc::new(SigningKey::from_bytes(&seed));

@@ -246,7 +246,9 @@ impl Quic {
         if self.by_handle.len() <= handle.0 {
             self.by_handle.resize(handle.0 + 1, None);
         }
-        self.by_handle[handle.0] = Some(id);
+        if let Some(slot) = self.by_handle.get_mut(handle.0) {
+            *slot = Some(id);
+        }
         let conn = Conn {
             id,
             handle,

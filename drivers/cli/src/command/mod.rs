@@ -1,0 +1,7 @@
+//! The commands, one file each.
+
+pub(crate) mod echo;
+pub(crate) mod id;
+pub(crate) mod perf;
+pub(crate) mod ping;
+pub(crate) mod run;

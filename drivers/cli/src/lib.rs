@@ -1,1 +1,0 @@
-//! peerwork-cli
