@@ -205,3 +205,17 @@ fn forty_nodes_over_rough_links_all_meet_and_come_to_rest() {
         assert_eq!(world.node(*host).poll_timeout(), None);
     }
 }
+
+#[test]
+fn a_handshake_under_way_does_not_outlive_the_shutdown() {
+    let mut world = World::new(12);
+    let (a, b) = (world.add(), world.add());
+    let address = world.listen(b);
+    world.call(a, |node, now| node.dial(now, Dial::address(address))).unwrap();
+    world.run_for(millis(12));
+    world.call(b, |node, now| node.shutdown(now));
+    world.run_for(secs(60));
+    assert!(!world.saw(b, |event| matches!(event, Event::Connected { .. })));
+    assert!(world.saw(b, |event| matches!(event, Event::ShutDown)));
+    assert_eq!(world.node(b).census(), peerwork::Census::default());
+}

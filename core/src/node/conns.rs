@@ -267,6 +267,15 @@ impl Hub {
         self.step(id);
     }
 
+    /// Gives up a connection that a peer is still setting up.
+    pub(super) fn abandon_handshake(&mut self, id: ConnId, code: u32) {
+        if self.quic.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
+            self.handshake_over(id);
+            self.quic.close(self.now, id, code, "");
+            self.step(id);
+        }
+    }
+
     /// QUIC gave a connection up.
     fn on_lost(&mut self, id: ConnId, reason: &ConnectionError) {
         let Some(conn) = self.quic.conns.get_mut(&id) else { return };

@@ -319,6 +319,7 @@ impl Node {
         conns.sort_unstable();
         for conn in conns {
             self.hub.close(conn, code::SHUTDOWN, "shutting down", CloseReason::ShutDown);
+            self.hub.abandon_handshake(conn, code::SHUTDOWN);
         }
         self.run();
     }

@@ -93,11 +93,6 @@ pub(crate) fn full(address: &Multiaddr, peer: peerwork::PeerId) -> Multiaddr {
     peerwork::transport::addr::with_peer(address.clone(), peer.into()).unwrap_or_else(|_| address.clone())
 }
 
-/// `1 thing`, `2 things`.
-pub(crate) fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,10 +104,5 @@ mod tests {
             assert_eq!(time(Duration::from_micros(micros)), text);
         }
         assert_eq!(millis(Duration::from_nanos(1_234_567)), 1.235);
-    }
-
-    #[test]
-    fn one_is_singular() {
-        assert_eq!((count(1, "peer"), count(2, "peer")), ("1 peer".into(), "2 peers".into()));
     }
 }

@@ -41,6 +41,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// A connection that held for this long was a success: if it is lost, the next dial comes soon.
 const STABLE: Duration = Duration::from_secs(30);
 
+/// Signals this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
+
 /// Events that may wait. Printing may be slow; what is lost beyond is said.
 const EVENTS: usize = 16_384;
 
@@ -70,28 +73,30 @@ pub(crate) async fn run(args: RunArgs, out: Out) -> Result<(), Failure> {
     }
     drop(dialled);
 
-    let mut ending = false;
+    let mut ending = None::<Instant>;
     let result = loop {
         let due = run.due();
         let printed = tokio::select! {
             event = events.recv() => match event {
                 Some(Ok(event)) => run.event(&handle, event),
                 Some(Err(Lagged(missed))) => run.missed(missed),
-                None => break if ending { Ok(()) } else { Err(Failure::new("the node ended by itself; its driver failed")) },
+                None => break if ending.is_some() { Ok(()) } else { Err(Failure::new("the node ended by itself; its driver failed")) },
             },
             Some(dial) = dials.recv() => run.dial(&dial),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => run.announce_due(),
             () = signals.next() => {
-                if ending {
-                    std::process::exit(130);
+                match ending {
+                    // Some programs that start this one pass on a signal that it gets anyway.
+                    Some(since) if since.elapsed() < SAME_SIGNAL => continue,
+                    Some(_) => std::process::exit(130),
+                    None => ending = Some(Instant::now()),
                 }
-                ending = true;
                 // It goes on while this loop prints what comes of it, to the end of the events.
                 drop(handle.shutdown());
                 run.ending()
             }
         };
-        if let (Err(error), false) = (printed, ending) {
+        if let (Err(error), false) = (printed, ending.is_some()) {
             // Nobody reads. Peers still get to know.
             handle.shutdown().await;
             break Err(error.into());

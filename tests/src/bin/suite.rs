@@ -1,0 +1,47 @@
+//! The whole test suite: what the README's second command runs.
+//!
+//! Nothing is needed beforehand but cargo. What tests of interoperability need (go-libp2p's daemon, a rust-libp2p program) they
+//! fetch and build themselves into the target folder, and say so.
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+/// Each step: what it shows, and the arguments for cargo.
+const STEPS: &[(&str, &[&str])] = &[
+    (
+        "units, properties, virtual networks, drivers, program, interoperability, corpora",
+        &["test", "--workspace", "--features", "peerwork-driver/suite", "--no-fail-fast"],
+    ),
+    // The same transcripts in an optimised build, and 10,000 idle peers, which a debug build is too slow for.
+    ("virtual networks again, optimised", &["test", "--release", "-p", "peerwork-sim", "--no-fail-fast"]),
+];
+
+fn main() -> ExitCode {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let start = Instant::now();
+    let mut failed = Vec::new();
+    for (number, (what, arguments)) in STEPS.iter().enumerate() {
+        println!("\n=== {}/{}: {what}", number + 1, STEPS.len());
+        let status =
+            Command::new(&cargo).args(*arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(_) => failed.push(*what),
+            Err(error) => {
+                eprintln!("cargo could not be run: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs();
+    if failed.is_empty() {
+        println!("\nAll {} parts passed, in {} min {} s.", STEPS.len(), seconds / 60, seconds % 60);
+        ExitCode::SUCCESS
+    } else {
+        println!("\nFAILED: {}. The failing tests are listed above.", failed.join("; "));
+        ExitCode::FAILURE
+    }
+}
