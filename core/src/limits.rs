@@ -53,6 +53,9 @@ pub const SWEEP_AFTER: u32 = 1000;
 /// Receive window that a connection keeps however much its applications leave unread.
 pub const LEAST_WINDOW: u32 = 16 * 1024;
 
+/// Longest message of a machine: what the queue takes, less its length prefix.
+pub const MACHINE_MESSAGE: usize = MACHINE_WRITE_QUEUE - 16;
+
 /// Streams of closed connections that are kept because they hold data which the application has not read.
 pub const ORPHANED_STREAMS: usize = 1024;
 
@@ -83,6 +86,10 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests received and not yet answered, in the whole node.
 pub const INBOUND_REQUESTS: usize = 4096;
+
+/// Payload bytes waiting for the application above which peers' requests are turned away. Less than the whole, so that
+/// peers' questions leave room for the answers to one's own.
+pub const INBOUND_REQUEST_BYTES: usize = REQUEST_BYTES / 2;
 
 /// Payload bytes of requests and responses that wait for the application, in the whole node.
 pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;

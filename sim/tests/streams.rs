@@ -280,3 +280,13 @@ fn connect_and_one_byte_take_two_round_trips() {
     // The rest of a round trip above two is QUIC's pacing.
     assert!((2.0..2.1).contains(&round_trips), "{round_trips}");
 }
+
+#[test]
+fn request_protocols_with_messages_that_no_stream_takes_are_refused() {
+    let (mut world, a, _) = pair(12);
+    let mut config = peerwork::config::RequestConfig { max_response: 17 << 20, ..Default::default() };
+    let refused = world.call(a, |node, now| node.requests(now).register("/big/1".parse().unwrap(), config.clone()));
+    assert!(refused.unwrap_err().to_string().contains("use streams"));
+    config.max_response = 1 << 20;
+    world.call(a, |node, now| node.requests(now).register("/big/1".parse().unwrap(), config)).unwrap();
+}

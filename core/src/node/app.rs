@@ -41,6 +41,9 @@ pub enum RegisterError {
     /// Somebody serves it already.
     #[error("{0} is registered already; unregister it first")]
     Taken(ProtocolId),
+    /// [`RequestConfig`] allows messages that no stream would take at once.
+    #[error("messages of {0} bytes are more than the {max} that a node sends at once; use streams", max = limits::MACHINE_MESSAGE)]
+    MessagesTooLarge(usize),
     /// More than [`REGISTERED_PROTOCOLS`](limits::REGISTERED_PROTOCOLS).
     #[error("{max} protocols are registered, which is the most", max = limits::REGISTERED_PROTOCOLS)]
     TooMany,
@@ -259,6 +262,10 @@ impl RequestsMut<'_> {
     /// Makes a protocol known, for sending and, if [`RequestConfig::serve`] says so, for answering.
     pub fn register(&mut self, protocol: ProtocolId, config: RequestConfig) -> Result<(), RegisterError> {
         self.node.check_free(&protocol)?;
+        let largest = config.max_request.max(config.max_response);
+        if largest > limits::MACHINE_MESSAGE {
+            return Err(RegisterError::MessagesTooLarge(largest));
+        }
         let serve = config.serve;
         let framing = self.node.request.register(protocol.clone(), config);
         if serve {

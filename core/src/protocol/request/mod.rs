@@ -186,9 +186,9 @@ impl Request {
         RequestId(self.next)
     }
 
-    fn store(&mut self, request: RequestId, data: Bytes) -> Result<usize, RequestError> {
+    fn store(&mut self, request: RequestId, data: Bytes, budget: usize) -> Result<usize, RequestError> {
         let len = data.len();
-        if self.payload_bytes.saturating_add(len) > limits::REQUEST_BYTES {
+        if self.payload_bytes.saturating_add(len) > budget {
             return Err(RequestError::Busy);
         }
         self.payload_bytes += len;
@@ -200,7 +200,7 @@ impl Request {
         let Some(Sent { request }) = self.sent.remove(&stream) else { return };
         self.streams.remove(&request);
         cx.timers.cancel(Token(stream.get()));
-        let result = result.and_then(|data| self.store(request, data));
+        let result = result.and_then(|data| self.store(request, data, limits::REQUEST_BYTES));
         cx.emit(Event::Response { request, result });
     }
 
@@ -259,7 +259,7 @@ impl Request {
             return;
         }
         let request = self.next_id();
-        match self.store(request, data) {
+        match self.store(request, data, limits::INBOUND_REQUEST_BYTES) {
             Ok(len) => {
                 if let Some(received) = self.received.get_mut(&stream) {
                     received.request = Some(request);

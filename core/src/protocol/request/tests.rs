@@ -495,7 +495,7 @@ fn an_application_that_takes_nothing_sends_nothing_more() {
 
 #[test]
 fn requests_that_find_no_room_are_turned_away_untold() {
-    let (mut harness, requests) = laden(limits::REQUEST_BYTES - 1);
+    let (mut harness, requests) = laden(limits::INBOUND_REQUEST_BYTES - 1);
     harness.net(inbound(INBOUND, 1, &ECHO));
     assert_eq!(harness.net(frame(PEER_STREAM, "12")), busy(PEER_STREAM));
     let request = received(&mut harness, StreamId(INBOUND + 1), b"1");
@@ -503,7 +503,7 @@ fn requests_that_find_no_room_are_turned_away_untold() {
     assert_eq!(harness.net(frame(StreamId(INBOUND + 2), "1")), busy(StreamId(INBOUND + 2)));
     // An answer gives back what its request took, taken or not.
     assert_eq!(respond(&mut harness, request, b"").0, Ok(()));
-    assert_eq!(harness.machine.payload_bytes, limits::REQUEST_BYTES - 1);
+    assert_eq!(harness.machine.payload_bytes, limits::INBOUND_REQUEST_BYTES - 1);
     for request in requests {
         harness.machine.take(request);
     }
