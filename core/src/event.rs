@@ -189,7 +189,7 @@ pub enum Event {
         protocol: ProtocolId,
     },
     /// There is something to read: data, the end, or an error. Comes again only after a read said
-    /// [`Read::Blocked`](crate::Read::Blocked).
+    /// [`Read::Blocked`].
     StreamReadable {
         /// The stream.
         stream: StreamId,

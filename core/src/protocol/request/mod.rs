@@ -1,7 +1,7 @@
 //! Request–response: one frame there, one frame back, on a stream of its own.
 //!
 //! A helper for applications. Each protocol is registered with its limits
-//! ([`RequestConfig`](crate::config::RequestConfig)); frames have an unsigned-varint length prefix, as most libp2p protocols
+//! ([`RequestConfig`]); frames have an unsigned-varint length prefix, as most libp2p protocols
 //! have. Payloads stay here until the application takes them, within
 //! [`REQUEST_BYTES`](crate::limits::REQUEST_BYTES) in all; events carry ids and sizes only.
 //!
