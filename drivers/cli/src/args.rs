@@ -17,7 +17,7 @@ Addresses are multiaddrs, such as /ip4/192.0.2.1/udp/4001/quic-v1/p2p/12D3KooW..
 
 /// A libp2p peer over QUIC: run one, look at others, measure.
 #[derive(Debug, Parser)]
-#[command(name = "peerwork", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "peerwork", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
   peerwork demo                                  nine peers on three drivers, and what they do
@@ -95,7 +95,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// What moves the packets [default: tokio]
-    #[arg(long, value_enum, hide_possible_values = false)]
+    #[arg(long, value_enum)]
     pub(crate) driver: Option<DriverKind>,
     /// Configuration file; what is given on the command line counts more
     #[arg(long, value_name = "FILE")]

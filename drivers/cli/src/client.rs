@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use peerwork::{Config, Event, Keypair, Multiaddr};
+use peerwork::{Config, Event, Keypair, Multiaddr, protocol::identify::message::escape};
 use peerwork_driver::{ConnectError, Connection, Handle, Subscription, keyfile};
 
 use crate::{args::ClientArgs, driver::DriverKind, failure::Failure};
@@ -41,7 +41,8 @@ impl Client {
             loop {
                 match self.events.recv().await {
                     Some(Ok(Event::Disconnected { conn, reason, .. })) if conn == self.connection.conn => {
-                        return Some(reason.to_string());
+                        // The words may be the peer's.
+                        return Some(escape(&reason.to_string()));
                     }
                     Some(_) => {}
                     None => return None,

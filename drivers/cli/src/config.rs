@@ -419,7 +419,7 @@ pub(crate) fn print(settings: &Settings) -> String {
         let value = (key.get)(settings);
         let _ = match value {
             Some(value) => writeln!(text, "# {}\n{} = {value}", key.doc, key.name),
-            None => writeln!(text, "# {}\n# {} = \"{}\"", key.doc, key.name, "peerwork.key"),
+            None => writeln!(text, "# {}\n# {} = \"peerwork.key\"", key.doc, key.name),
         };
     }
     text
@@ -448,8 +448,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_parses_back_to_what_it_was() {
-        let mut settings = Settings::default();
-        settings.key = Some("a \"file\"\\name".into());
+        let mut settings = Settings { key: Some("a \"file\"\\name".into()), ..Settings::default() };
         settings.dial = vec!["127.0.0.1:4001".parse().unwrap(), "[::1]:4001".parse().unwrap()];
         settings.listen.clear();
         settings.driver = DriverKind::Mio;

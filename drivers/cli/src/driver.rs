@@ -20,12 +20,12 @@ use peerwork_driver::{Handle, Options, StartError};
 /// What drives a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, ValueEnum)]
 pub(crate) enum DriverKind {
-    /// A task of tokio
+    // A task of tokio.
     #[default]
     Tokio,
-    /// A future on async-io, as in smol
+    // A future on async-io, as in smol.
     Smol,
-    /// A guest in a mio event loop
+    // A guest in a mio event loop.
     Mio,
 }
 

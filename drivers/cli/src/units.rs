@@ -83,7 +83,7 @@ pub(crate) fn show_duration(time: Duration) -> String {
 /// Writes a size so that [`size`] reads the same.
 pub(crate) fn show_size(bytes: u64) -> String {
     for (unit, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes > 0 && bytes % factor == 0 {
+        if bytes > 0 && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
         }
     }

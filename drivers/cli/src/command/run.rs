@@ -16,7 +16,7 @@ use peerwork::{
         ping::PingFailure,
     },
 };
-use peerwork_driver::{ConnectError, Handle, Lagged};
+use peerwork_driver::{ConnectError, Handle, Lagged, ListenFailure};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
@@ -50,8 +50,8 @@ const EVENTS: usize = 16_384;
 pub(crate) async fn run(args: RunArgs, out: Out) -> Result<(), Failure> {
     let settings = settings(&args)?;
     if args.print_config {
-        print!("{}", config::print(&settings));
-        return Ok(());
+        // A file, whatever the language of the rest.
+        return Ok(Out::new(false).human(|| config::print(&settings).trim_end().to_owned())?);
     }
     let mut signals = Signals::new()?;
     let mut node = settings.node.clone();
@@ -82,7 +82,8 @@ pub(crate) async fn run(args: RunArgs, out: Out) -> Result<(), Failure> {
                 Some(Err(Lagged(missed))) => run.missed(missed),
                 None => break if ending.is_some() { Ok(()) } else { Err(Failure::new("the node ended by itself; its driver failed")) },
             },
-            Some(dial) = dials.recv() => run.dial(&dial),
+            // What is given up at the end has not failed.
+            Some(dial) = dials.recv() => if ending.is_some() { Ok(()) } else { run.dial(&dial) },
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => run.announce_due(),
             () = signals.next() => {
                 match ending {
@@ -135,6 +136,8 @@ async fn listen(handle: &Handle, settings: &Settings, run: &mut Run) -> Result<(
                 // What becomes of it later comes as an event with this id.
                 run.listeners.extend(id.map(|id| (id, address.0.clone())));
             }
+            // Where the words would say again that it cannot listen, the reason is enough.
+            Err(ListenFailure::Failed(error)) => failures.push((address, error.to_string())),
             Err(error) => failures.push((address, error.to_string())),
         }
     }
@@ -440,16 +443,16 @@ impl New {
     fn human(&self, out: Out) -> String {
         let rtt = match &self.ping {
             Some(Ok(rtt)) => format!("rtt {}", time(*rtt)),
-            Some(Err(error)) => format!("no ping: {error}"),
+            Some(Err(error)) => format!("no ping: {}", escape(&error.to_string())),
             None => "no ping yet".into(),
         };
         let (agent, protocols) = match &self.identified {
             Some(Ok(info)) => {
-                // As Debug, for what a peer says may hold control characters.
+                // What a peer says may hold control characters.
                 let names = info.protocols.iter().map(|protocol| escape(protocol.as_str()));
                 (escape(&info.agent_version), names.collect::<Vec<_>>().join(" "))
             }
-            Some(Err(error)) => (format!("not identified: {error}"), String::new()),
+            Some(Err(error)) => (format!("not identified: {}", escape(error)), String::new()),
             None => ("not identified yet".into(), String::new()),
         };
         let mut text = format!("{}{}\n", out.verb(Paint::Good, "connected"), self.peer);

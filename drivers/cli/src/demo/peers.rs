@@ -176,6 +176,7 @@ impl World {
         config.quic.keep_alive = Some(IDLE_TIMEOUT / 4);
         // Only when asked, so that each ping is one of the demo's.
         config.ping.interval = None;
+        config.ping.timeout = Duration::from_secs(1);
         let running = member.driver.start(config).map_err(|error| error.to_string())?;
         let handle = running.handle.clone();
         let peer = handle.peer_id();

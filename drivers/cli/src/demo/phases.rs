@@ -1,12 +1,13 @@
 //! What should happen, phase by phase.
 //!
-//! A phase starts something, then watches the board until every item of its list is there, or its time is over. The
-//! next one goes on with what there is; what depends on something missing is missing, too.
+//! A phase starts something, then watches the board until every item of its list is there, or cannot come any more, or
+//! the phase's time is over. The next one goes on with what there is. What depends on something missing is missing, too,
+//! and is counted, but only the first cause is named.
 
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use peerwork::{CloseReason, Dial, Direction, Multiaddr, fault::code};
+use peerwork::{CloseReason, ConnId, Dial, Direction, Multiaddr, fault::code};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -31,14 +32,43 @@ pub(super) struct Phase {
     pub(super) missing: Vec<String>,
 }
 
+impl Phase {
+    pub(super) fn ok(&self) -> bool {
+        self.done == self.of && self.missing.is_empty()
+    }
+}
+
 /// One thing that should be on the board.
 struct Item {
     from: Index,
     to: Index,
     /// Whether it is there.
-    there: fn(&Board, Index, Index) -> bool,
-    /// What it means that it is not.
+    there: Check,
+    /// Whether it can still come; otherwise nobody waits for it.
+    possible: Check,
+    /// Whether it is named if it is missing; otherwise the cause has been named before.
+    named: Check,
+    /// What it means that it is not there.
     words: &'static str,
+}
+
+type Check = fn(&Board, Index, Index) -> bool;
+
+fn always(_: &Board, _: Index, _: Index) -> bool {
+    true
+}
+
+fn never(_: &Board, _: Index, _: Index) -> bool {
+    false
+}
+
+/// Whether two peers have a connection that holds, as far as they know.
+fn connected(board: &Board, from: Index, to: Index) -> bool {
+    let held = |a, b| {
+        let seen = board.seen(a, b);
+        seen.conn.is_some() && seen.end.is_none()
+    };
+    held(from, to) && held(to, from)
 }
 
 /// All phases in order.
@@ -78,12 +108,19 @@ impl Watch {
         work: impl Future<Output = ()>,
     ) -> Result<Phase, Failure> {
         progress.begin(self.name, self.things, items.len());
-        let there = |item: &&Item| (item.there)(&world.shared.board(), item.from, item.to);
+        // Each look at the board is one lock.
+        let count = |check: fn(&Board, &Item) -> bool| {
+            let board = world.shared.board();
+            items.iter().filter(|item| check(&board, item)).count()
+        };
+        let there = |board: &Board, item: &Item| (item.there)(board, item.from, item.to);
+        let open = |board: &Board, item: &Item| {
+            !(item.there)(board, item.from, item.to) && (item.possible)(board, item.from, item.to)
+        };
         let watch = async {
             loop {
-                let done = items.iter().filter(there).count();
-                progress.at(done);
-                if done == items.len() {
+                progress.at(count(there));
+                if count(open) == 0 {
                     break;
                 }
                 world.shared.changed().await;
@@ -91,9 +128,12 @@ impl Watch {
         };
         // The work may have ended in vain; the board tells.
         let _ = timeout_at(self.deadline, async { tokio::join!(watch, work) }).await;
-        let absent = items.iter().filter(|item| !there(item));
-        let missing: Vec<String> = absent.map(|item| describe(world, item)).collect();
-        self.end(progress, items.len() - missing.len(), items.len(), missing)
+        let named: Vec<&Item> = {
+            let board = world.shared.board();
+            items.iter().filter(|item| !there(&board, item) && (item.named)(&board, item.from, item.to)).collect()
+        };
+        let missing: Vec<String> = named.into_iter().map(|item| describe(world, item)).collect();
+        self.end(progress, count(there), items.len(), missing)
     }
 
     fn end(self, progress: &Progress, done: usize, of: usize, missing: Vec<String>) -> Result<Phase, Failure> {
@@ -117,13 +157,14 @@ fn describe(world: &World, item: &Item) -> String {
 }
 
 /// One item for every pair, both ways.
-fn each(world: &World, words: &'static str, there: fn(&Board, Index, Index) -> bool) -> Vec<Item> {
-    world.pairs().into_iter().map(|(from, to)| Item { from, to, there, words }).collect()
+fn each(world: &World, words: &'static str, there: Check) -> Vec<Item> {
+    let item = |(from, to)| Item { from, to, there, possible: connected, named: connected, words };
+    world.pairs().into_iter().map(item).collect()
 }
 
 /// Every peer starts and listens.
 async fn start(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "start", "peers listening", Duration::from_secs(4));
+    let watch = Watch::new(world, "start", "peers listening", Duration::from_secs(3));
     let count = world.members.len();
     progress.begin(watch.name, watch.things, count);
     let mut missing = Vec::new();
@@ -154,7 +195,7 @@ async fn start(world: &mut World, progress: &Progress) -> Result<Phase, Failure>
 
 /// Every peer is connected with every other. Each dials those that come after it.
 async fn meet(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "meet", "connections", Duration::from_secs(5));
+    let watch = Watch::new(world, "meet", "connections", Duration::from_secs(4));
     let mut items = each(world, "is not connected with", |board, from, to| {
         let (ours, theirs) = (board.seen(from, to), board.seen(to, from));
         // One connection, as seen from both of its ends.
@@ -162,6 +203,10 @@ async fn meet(world: &mut World, progress: &Progress) -> Result<Phase, Failure> 
         is(ours.conn, Direction::Outbound) && is(theirs.conn, Direction::Inbound)
     });
     items.retain(|item| item.from < item.to);
+    for item in &mut items {
+        item.possible = |board, from, to| board.seen(from, to).trouble.is_none();
+        item.named = always;
+    }
     for item in &items {
         let (Some(from), Some(to)) = (world.node(item.from), world.node(item.to)) else { continue };
         let Some(address) = to.address.clone() else { continue };
@@ -169,7 +214,10 @@ async fn meet(world: &mut World, progress: &Progress) -> Result<Phase, Failure> 
         let (shared, from, to) = (world.shared.clone(), item.from, item.to);
         tokio::spawn(async move {
             if let Err(error) = dial.await {
-                shared.change(|board| board.note(from, to).trouble(error));
+                // The address is the one that was told, and says nothing to anybody.
+                let reason =
+                    error.attempts().first().map_or_else(|| error.to_string(), |(_, reason)| reason.to_string());
+                shared.change(|board| board.note(from, to).trouble(reason));
             }
         });
     }
@@ -178,7 +226,7 @@ async fn meet(world: &mut World, progress: &Progress) -> Result<Phase, Failure> 
 
 /// Every peer knows what every other says about itself.
 async fn identify(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "identify", "introductions", Duration::from_secs(4));
+    let watch = Watch::new(world, "identify", "introductions", Duration::from_secs(2));
     let items = each(world, "did not identify", |board, from, to| board.seen(from, to).agent.is_some());
     let mut phase = watch.items(world, progress, &items, async {}).await?;
     for (from, to) in world.pairs() {
@@ -194,22 +242,23 @@ async fn identify(world: &mut World, progress: &Progress) -> Result<Phase, Failu
 async fn ping(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
     let watch = Watch::new(world, "ping", "round trips", Duration::from_secs(4));
     let items = each(world, "has no ping back from", |board, from, to| board.seen(from, to).rtt.is_some());
-    let work = async {
-        // One after the other from each peer, all peers at once: the time is that of the way, not of a queue.
-        for step in 1..world.members.len() {
-            let mut pings = Vec::new();
-            for from in 0..world.members.len() {
-                let to = (from + step) % world.members.len();
-                let Some((conn, _)) = world.shared.board().seen(from, to).conn else { continue };
-                pings.extend(world.node(from).map(|node| node.handle.ping(conn)));
-            }
-            for ping in pings {
+    for from in 0..world.members.len() {
+        let Some(handle) = world.node(from).map(|node| node.handle.clone()) else { continue };
+        // Each begins with its neighbour, so that not all ask the same one at once.
+        let others = (1..world.members.len()).map(|step| (from + step) % world.members.len());
+        let conns: Vec<ConnId> = {
+            let board = world.shared.board();
+            others.filter_map(|to| Some(board.seen(from, to).conn?.0)).collect()
+        };
+        tokio::spawn(async move {
+            // One after the other: the time is that of the way, not of a queue.
+            for conn in conns {
                 // The result comes to the board as an event.
-                let _ = ping.await;
+                let _ = handle.ping(conn).await;
             }
-        }
-    };
-    watch.items(world, progress, &items, work).await
+        });
+    }
+    watch.items(world, progress, &items, async {}).await
 }
 
 /// What one peer sends to another: different for every pair, and nowhere the same over a packet's length.
@@ -224,7 +273,7 @@ fn payload(from: Index, to: Index, len: usize) -> Bytes {
 
 /// Every peer sends a payload to every other on a stream, and has it back.
 async fn streams(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "streams", "payloads echoed", Duration::from_secs(6));
+    let watch = Watch::new(world, "streams", "payloads echoed", Duration::from_secs(4));
     let items = each(world, "has no echo from", |board, from, to| board.seen(from, to).echoed == PAYLOAD as u64);
     for item in &items {
         let (shared, from, to) = (world.shared.clone(), item.from, item.to);
@@ -248,7 +297,7 @@ async fn streams(world: &mut World, progress: &Progress) -> Result<Phase, Failur
 
 /// Every peer asks every other for something.
 async fn requests(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "requests", "requests answered", Duration::from_secs(4));
+    let watch = Watch::new(world, "requests", "requests answered", Duration::from_secs(2));
     let items = each(world, "has no answer from", |board, from, to| board.seen(from, to).answered);
     for item in &items {
         let (shared, from, to) = (world.shared.clone(), item.from, item.to);
@@ -273,16 +322,26 @@ async fn requests(world: &mut World, progress: &Progress) -> Result<Phase, Failu
 
 /// Nobody has lost anybody so far.
 async fn keep(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "keep", "connections held", Duration::from_secs(1));
-    let mut items = each(world, "did not keep its connection with", |board, from, to| {
-        let held = |a, b| {
-            let seen = board.seen(a, b);
-            seen.conn.is_some() && seen.end.is_none()
-        };
-        held(from, to) && held(to, from)
-    });
+    let watch = Watch::new(world, "keep", "connections held", Duration::ZERO);
+    let mut items = each(world, "did not keep its connection with", connected);
     items.retain(|item| item.from < item.to);
+    // Those that never were have been named.
+    items.iter_mut().for_each(|item| item.named = |board, from, to| board.seen(from, to).conn.is_some());
     watch.items(world, progress, &items, async {}).await
+}
+
+/// Items about the end of connections. Connections that are not there cannot end, which has been named.
+fn ends(world: &World, mut items: Vec<Item>) -> Vec<Item> {
+    let board = world.shared.board();
+    for item in &mut items {
+        if connected(&board, item.from, item.to) {
+            item.possible = |board, from, to| board.seen(from, to).end.is_none();
+            item.named = always;
+        } else {
+            (item.possible, item.named) = (never, never);
+        }
+    }
+    items
 }
 
 /// One peer is killed, and the others notice its silence.
@@ -290,19 +349,20 @@ async fn lose(world: &mut World, progress: &Progress) -> Result<Phase, Failure> 
     let watch = Watch::new(world, "lose", "losses noticed", IDLE_TIMEOUT + Duration::from_secs(4));
     let lost = somebody(world, None);
     world.lost = Some(lost);
-    if let Some(running) = world.members[lost].node.as_mut().and_then(|node| node.running.take()) {
-        running.kill();
-    }
     let mut items = each(world, "did not notice by its silence that it lost", |board, from, to| {
         board.seen(from, to).end == Some(CloseReason::IdleTimeout)
     });
     items.retain(|item| item.to == lost);
+    let items = ends(world, items);
+    if let Some(running) = world.members[lost].node.as_mut().and_then(|node| node.running.take()) {
+        running.kill();
+    }
     watch.items(world, progress, &items, async {}).await
 }
 
 /// Another one says goodbye, and the others hear it.
 async fn goodbye(world: &mut World, progress: &Progress) -> Result<Phase, Failure> {
-    let watch = Watch::new(world, "goodbye", "goodbyes heard", Duration::from_secs(3));
+    let watch = Watch::new(world, "goodbye", "goodbyes heard", Duration::from_secs(2));
     let gone = somebody(world, world.lost);
     world.gone = Some(gone);
     let mut items = each(world, "did not hear the goodbye of", |board, from, to| {
@@ -310,6 +370,7 @@ async fn goodbye(world: &mut World, progress: &Progress) -> Result<Phase, Failur
         heard(board.seen(from, to).end)
     });
     items.retain(|item| item.to == gone && Some(item.from) != world.lost);
+    let items = ends(world, items);
     let shutdown = world.node(gone).map(|node| node.handle.shutdown());
     let work = async {
         if let Some(shutdown) = shutdown {

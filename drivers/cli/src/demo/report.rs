@@ -30,7 +30,13 @@ impl Progress {
     pub(super) fn new(out: Out) -> Self {
         let watched = !out.is_json() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("  {prefix:9} {bar:24} {pos:>3} of {len:<3} {msg}") {
+        if watched {
+            // What is slow to change is drawn all the same.
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        if let Ok(style) =
+            ProgressStyle::with_template("  {prefix:9} {bar:24} {pos:>3} of {len:<3} {msg:18} {elapsed:.2}")
+        {
             bar.set_style(style.progress_chars("━━┄"));
         }
         Self { out, bar }
@@ -51,8 +57,7 @@ impl Progress {
         let Phase { name, things, done, of, .. } = phase;
         let out = self.out;
         let line = || {
-            let mark =
-                if phase.missing.is_empty() { out.paint(Paint::Good, "ok") } else { out.paint(Paint::Bad, "FAILED") };
+            let mark = if phase.ok() { out.paint(Paint::Good, "ok") } else { out.paint(Paint::Bad, "FAILED") };
             format!("  {name:<9} {done:>3} of {of:<3} {things:<18} {:>8}  {mark}", time(phase.time))
         };
         self.bar.suspend(|| out.human(line))?;
@@ -132,7 +137,7 @@ pub(super) struct Report {
     lost: Option<String>,
     gone: Option<String>,
     /// What should have happened and was not seen.
-    pub(super) missing: Vec<String>,
+    missing: Vec<String>,
 }
 
 impl Report {
@@ -179,6 +184,10 @@ impl Report {
         }
     }
 
+    pub(super) fn ok(&self) -> bool {
+        self.missing.is_empty() && self.phases.iter().all(Phase::ok)
+    }
+
     pub(super) fn print(&self, out: Out) -> Result<(), Failure> {
         Ok(out.say(|| self.json(), || self.human(out))?)
     }
@@ -190,7 +199,7 @@ impl Report {
                 "done": phase.done,
                 "of": phase.of,
                 "ms": millis(phase.time),
-                "ok": phase.missing.is_empty(),
+                "ok": phase.ok(),
             })
         };
         let cell = |(from, to, cell): &(DriverKind, DriverKind, Cell)| {
@@ -201,7 +210,7 @@ impl Report {
         };
         json!({
             "event": "demo",
-            "ok": self.missing.is_empty(),
+            "ok": self.ok(),
             "ms": millis(self.time),
             "peers": self.members,
             "phases": self.phases.iter().map(phase).collect::<Vec<_>>(),
@@ -234,19 +243,22 @@ impl Report {
             lines.push(format!("  {lost} was killed without a word; {gone} said goodbye."));
         }
         let seconds = self.time.as_secs_f64();
-        if self.missing.is_empty() {
+        if self.ok() {
             let words = format!("  Everything was seen by the peers concerned, in {seconds:.1} s.");
             lines.push(out.paint(Paint::Good, &words));
         } else {
             let count = self.missing.len();
-            lines.push(out.paint(Paint::Bad, &format!("  FAILED after {seconds:.1} s. Missing ({count}):")));
+            lines.push(out.paint(
+                Paint::Bad,
+                &format!("  FAILED after {seconds:.1} s. Not seen, apart from what follows from it:"),
+            ));
             lines.extend(self.missing.iter().take(LISTED).map(|missing| format!("    {missing}")));
             if count > LISTED {
                 lines.push(format!("    and {} more (--json lists them all)", count - LISTED));
             }
             let suspects = self.suspects();
             if !suspects.is_empty() {
-                lines.push(format!("  All that is missing has to do with: {}", suspects.join(", ")));
+                lines.push(format!("  All of it has to do with {}.", suspects.join(" and ")));
             }
         }
         lines.join("\n")

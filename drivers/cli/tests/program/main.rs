@@ -1,0 +1,5 @@
+//! The built program, run as its users run it.
+
+mod alone;
+mod harness;
+mod peers;
