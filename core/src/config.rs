@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use rustls::crypto::CryptoProvider;
 
-use crate::{identity::Keypair, protocol::request::RequestError};
+use crate::{identity::Keypair, protocol::request::RequestError, limits};
 
 /// What the core cannot make for itself and the embedder hands in.
 #[derive(Clone)]
@@ -81,7 +81,8 @@ pub struct QuicConfig {
     pub initial_streams: u32,
     /// The same for a peer that uses them: the allowance doubles as streams come in, up to this.
     pub max_streams: u32,
-    /// Bytes that a peer may send on a stream beyond what was read from it.
+    /// Bytes that a peer may send on a stream beyond what was read from it. At most
+    /// [`STREAM_WINDOW`](limits::STREAM_WINDOW).
     pub stream_window: u32,
     /// Bytes that a peer may send on a connection beyond what was read from it: the memory that a slow application
     /// costs a connection.
@@ -104,7 +105,7 @@ impl Default for QuicConfig {
             keep_alive: Some(Duration::from_secs(8)),
             initial_streams: 64,
             max_streams: 256,
-            stream_window: 4 * 1024 * 1024,
+            stream_window: limits::STREAM_WINDOW,
             connection_window: 8 * 1024 * 1024,
             send_window: 8 * 1024 * 1024,
             mtu_discovery: true,
@@ -276,8 +277,9 @@ impl Config {
         let streams = (1..=quic.max_streams).contains(&quic.initial_streams);
         check("quic.initial_streams", &quic.initial_streams, streams, "from 1 to quic.max_streams")?;
         check("quic.max_streams", &quic.max_streams, quic.max_streams <= 65_536, "at most 65536")?;
-        let window = (16_384..=quic.connection_window).contains(&quic.stream_window);
-        check("quic.stream_window", &quic.stream_window, window, "from 16 KiB to quic.connection_window")?;
+        let window = (16_384..=quic.connection_window.min(limits::STREAM_WINDOW)).contains(&quic.stream_window);
+        let must = "from 16 KiB to quic.connection_window and at most 2 MiB";
+        check("quic.stream_window", &quic.stream_window, window, must)?;
         let window = quic.connection_window <= 1 << 30;
         check("quic.connection_window", &quic.connection_window, window, "at most 1 GiB")?;
         let window = (16_384..=1 << 30).contains(&quic.send_window);
@@ -357,8 +359,8 @@ mod tests {
             ("quic.max_streams", &[|c| c.quic.max_streams = 65_536], &[|c| c.quic.max_streams = 65_537]),
             (
                 "quic.stream_window",
-                &[|c| c.quic.stream_window = 16_384, |c| c.quic.stream_window = c.quic.connection_window],
-                &[|c| c.quic.stream_window = 16_383, |c| c.quic.stream_window = c.quic.connection_window + 1],
+                &[|c| c.quic.stream_window = 16_384, |c| c.quic.stream_window = limits::STREAM_WINDOW],
+                &[|c| c.quic.stream_window = 16_383, |c| c.quic.stream_window = limits::STREAM_WINDOW + 1],
             ),
             (
                 "quic.connection_window",

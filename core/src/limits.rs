@@ -50,6 +50,10 @@ pub const MACHINE_WRITE_QUEUE: usize = 16 * 1024 * 1024;
 /// a stream; see `Streams::sweep`.
 pub const SWEEP_AFTER: u32 = 1000;
 
+/// Largest receive window of a stream. noq-proto 1.4 ends a connection when more than 2,048 packets of one stream wait
+/// behind a gap; in packets of the smallest usual size this window is 1,748.
+pub const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+
 /// Receive window that a connection keeps however much its applications leave unread.
 pub const LEAST_WINDOW: u32 = 16 * 1024;
 

@@ -91,7 +91,7 @@ keys! {
         keep_alive: Plain node.quic.keep_alive, "Silence after which a keep-alive is sent, less than idle_timeout; \"off\" lets idle connections die.";
         initial_streams: Plain node.quic.initial_streams, "Streams that a peer may have open at once, at the start of a connection.";
         max_streams: Plain node.quic.max_streams, "The same for a peer that uses them: the allowance doubles up to this. At most 65536.";
-        stream_window: Bytes node.quic.stream_window, "Bytes that a peer may send on a stream beyond what was read. From 16KiB.";
+        stream_window: Bytes node.quic.stream_window, "Bytes that a peer may send on a stream beyond what was read. From 16KiB to 2MiB.";
         connection_window: Bytes node.quic.connection_window, "The same for a connection. At most 1GiB.";
         send_window: Bytes node.quic.send_window, "Bytes written and not yet acknowledged, for each connection. 16KiB to 1GiB.";
         mtu_discovery: Plain node.quic.mtu_discovery, "Search for larger packets than 1200 bytes.";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerwork::StreamError;
+use peerwork::{StreamError, protocol::perf::PERF};
 use peerwork_driver::PerfError;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub(crate) async fn perf(args: PerfArgs, out: Out) -> Result<(), Failure> {
     out.human(|| format!("PERF {}", out.paint(Paint::Strong, &full(&client.address, peer).to_string())))?;
     let report = match client.handle.perf(client.connection.conn, args.up, args.down).await {
         Ok(report) => report,
-        Err(PerfError::Failed(StreamError::Unsupported)) => {
+        Err(PerfError::Failed(error)) if error == StreamError::Unsupported || lacks_perf(&client) => {
             return Err(Failure::new("the peer does not serve /perf/1.0.0; run it with --perf"));
         }
         Err(error) => return Err(client.explain("not measured", error.to_string()).await),
@@ -41,6 +41,12 @@ pub(crate) async fn perf(args: PerfArgs, out: Out) -> Result<(), Failure> {
     )?;
     client.close().await;
     Ok(())
+}
+
+/// Whether the peer says so itself. Some answer what they do not know by a bare reset.
+fn lacks_perf(client: &Client) -> bool {
+    let info = client.handle.connection(client.connection.conn).and_then(|info| info.identified);
+    info.is_some_and(|info| !info.protocols.contains(&PERF))
 }
 
 fn rate(amount: u64, time: Duration) -> f64 {
