@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use rustls::crypto::CryptoProvider;
 
-use crate::{identity::Keypair, protocol::request::RequestError, limits};
+use crate::{identity::Keypair, limits, protocol::request::RequestError};
 
 /// What the core cannot make for itself and the embedder hands in.
 #[derive(Clone)]

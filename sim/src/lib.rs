@@ -384,7 +384,12 @@ impl World {
         if !host.alive {
             return;
         }
-        host.wake = None;
+        // A wake-up that a sooner one has replaced is none: if it were to ask for the next, there would be ever more.
+        if host.wake.is_some_and(|at| at <= self.now) {
+            host.wake = None;
+        } else if !self.handling.spurious_wakes {
+            return;
+        }
         let due = host.node.poll_timeout().is_some_and(|wake| wake.at <= self.now);
         if due || self.handling.spurious_wakes {
             self.stuck += 1;

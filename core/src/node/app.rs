@@ -237,7 +237,11 @@ impl StreamMut<'_> {
     /// Aborts reading. The peer gets the code.
     pub fn stop(&mut self, code: u32) {
         let (id, conn) = (self.id, self.conn());
-        self.node.hub.on_stream(id, |streams, cx| streams.stop_reading(cx, id, code));
+        if self.stream().is_some_and(Stream::is_orphaned) {
+            self.node.hub.streams.drop_orphan(id);
+        } else {
+            self.node.hub.on_stream(id, |streams, cx| streams.stop_reading(cx, id, code));
+        }
         self.settle(conn);
     }
 

@@ -34,7 +34,9 @@ impl Hub {
             self.stats.inputs_ignored += 1;
             return;
         }
-        if self.outputs.len() >= limits::OUTPUTS_HIGH_WATER {
+        // Work left over from earlier calls counts: it is outputs that nobody could poll yet, and a peer can make it
+        // faster than one call a datagram gets it done.
+        if self.outputs.len() + self.work.len() >= limits::OUTPUTS_HIGH_WATER {
             self.stats.datagrams_shed += 1;
             return;
         }
@@ -221,11 +223,12 @@ impl Hub {
     /// Keeps one of the connections to a peer. Returns it.
     fn settle_duplicates(&mut self, peer: PeerId) -> Option<ConnId> {
         let conns = self.peers.conns(peer);
-        if conns.len() < 2 {
-            return conns.first().copied();
-        }
         let tag = |id: &ConnId| Some((self.quic.conns.get(id)?.tag()?, *id));
-        let (_, survivor) = conns.iter().filter_map(tag).min()?;
+        let survivor = match conns {
+            // The last one stays, also if it had lost to one that is gone.
+            [only] => *only,
+            _ => conns.iter().filter_map(tag).min()?.1,
+        };
         let others: Vec<ConnId> = conns.iter().copied().filter(|id| *id != survivor).collect();
         for id in others {
             if !self.is_going(id) {

@@ -115,8 +115,10 @@ struct State {
     binding: usize,
     attempts: Vec<ConnId>,
     failures: Vec<(Multiaddr, AttemptError)>,
-    /// All candidates so far, to bound what names may add.
+    /// Addresses considered so far, to bound what names may lead to.
     total: usize,
+    /// All candidates so far, to bound what names may add.
+    candidates: usize,
     deadline: Option<TimerId>,
     stagger: Option<TimerId>,
 }
@@ -165,6 +167,11 @@ impl Dials {
     pub(super) fn lookups(&self) -> usize {
         self.lookups.len()
     }
+
+    /// Whether a dial waits for this socket to be bound.
+    pub(super) fn wait_for(&self, socket: SocketId) -> bool {
+        self.binding.iter().any(|(other, ..)| *other == socket)
+    }
 }
 
 impl Hub {
@@ -209,6 +216,7 @@ impl Hub {
             attempts: Vec::new(),
             failures: Vec::new(),
             total: 0,
+            candidates: 0,
             deadline: Some(self.timers.set(self.now + self.config.dial.timeout, Timer::Dial(id))),
             stagger: None,
         };
@@ -276,7 +284,8 @@ impl Hub {
         if to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast() {
             let what = "nobody can be reached there: dial a unicast address and a port other than 0";
             state.failures.push((shown.clone(), AttemptError::Unusable(what.into())));
-        } else if !state.queue.iter().any(|other| other.to == to) {
+        } else if state.candidates < limits::DIAL_ADDRESSES && !state.queue.iter().any(|other| other.to == to) {
+            state.candidates += 1;
             state.queue.push_back(Candidate { shown: shown.clone(), to, expected });
         }
     }
@@ -331,7 +340,9 @@ impl Hub {
         loop {
             let Some(state) = self.dials.map.get_mut(&id) else { return };
             let under_way = state.attempts.len() + state.binding;
-            if under_way > 0 && state.stagger.is_some() {
+            // More than one at a time only after a head start, and while there are handshakes to spare.
+            let spare = self.dials.attempts.len() < self.config.limits.pending_out;
+            if under_way > 0 && (state.stagger.is_some() || !spare) {
                 return;
             }
             let Some(candidate) = state.queue.pop_front() else {
@@ -402,6 +413,17 @@ impl Hub {
                 None => self.connect(id, socket, candidate),
                 Some(error) => self.note_failure(id, candidate.shown, AttemptError::Bind(error.clone())),
             }
+            self.kick(id);
+        }
+    }
+
+    /// A listener that dials hoped to leave from will never be; they look for another socket.
+    pub(super) fn dial_from_another(&mut self, socket: SocketId) {
+        let waiting: Vec<_> = self.dials.binding.extract_if(.., |(other, ..)| *other == socket).collect();
+        for (_, id, candidate) in waiting {
+            let Some(state) = self.dials.map.get_mut(&id) else { continue };
+            state.binding = state.binding.saturating_sub(1);
+            state.queue.push_front(candidate);
             self.kick(id);
         }
     }

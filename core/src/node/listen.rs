@@ -115,19 +115,40 @@ impl Hub {
         if self.sockets.listeners() >= limits::LISTENERS {
             return Err(ListenError::TooMany);
         }
+        let wanted = SocketAddr::new(ip, quic.port);
+        // A socket that stayed for its connections' sake has the address still.
+        let has_it = |socket: &Socket| {
+            socket.listener.is_none() && socket.bound.map_or(socket.wanted, |bound| bound.local) == wanted
+        };
+        let stayed = self.sockets.all.iter().position(has_it).filter(|_| quic.port != 0);
+        if stayed.is_none() && self.sockets.all.len() >= limits::SOCKETS {
+            return Err(ListenError::TooMany);
+        }
         self.sockets.next_listener += 1;
         let id = ListenId(self.sockets.next_listener);
-        let wanted = SocketAddr::new(ip, quic.port);
-        let socket = self.sockets.add(wanted, Some(Listener { id, announced: Vec::new() }));
+        let listener = Some(Listener { id, announced: Vec::new() });
+        if let Some(socket) = stayed.and_then(|at| self.sockets.all.get_mut(at)) {
+            socket.listener = listener;
+            self.announce();
+            return Ok(id);
+        }
+        let socket = self.sockets.add(wanted, listener);
         self.command(Command::UdpBind { socket, address: wanted });
         Ok(id)
     }
 
-    /// Takes in newcomers no longer. Connections stay, and so does the socket that they use.
+    /// Takes in newcomers no longer. Connections stay, and so does the socket that they use; one that nobody uses goes.
     pub(super) fn unlisten(&mut self, id: ListenId) -> Result<(), UnknownListener> {
-        let listening = |socket: &&mut Socket| socket.listener.as_ref().is_some_and(|listener| listener.id == id);
-        let socket = self.sockets.all.iter_mut().find(listening).ok_or(UnknownListener)?;
+        let listening = |socket: &Socket| socket.listener.as_ref().is_some_and(|listener| listener.id == id);
+        let at = self.sockets.all.iter().position(listening).ok_or(UnknownListener)?;
+        let Some(socket) = self.sockets.all.get_mut(at) else { return Err(UnknownListener) };
         socket.listener = None;
+        let socket = socket.id;
+        if !self.dials.wait_for(socket) && !self.quic.conns.values().any(|conn| conn.socket == socket) {
+            self.sockets.all.remove(at);
+            self.quic.forget_socket(socket);
+            self.command(Command::UdpClose { socket });
+        }
         self.announce();
         Ok(())
     }
@@ -171,9 +192,12 @@ impl Hub {
             Err(error) => {
                 let socket = self.sockets.all.remove(at);
                 if let Some(listener) = socket.listener {
-                    self.emit(Event::ListenFailed { listener: listener.id, error: error.clone() });
+                    self.emit(Event::ListenFailed { listener: listener.id, error });
+                    // Dials only hoped to leave from there.
+                    self.dial_from_another(id);
+                } else {
+                    self.dial_from(id, Some(&error));
                 }
-                self.dial_from(id, Some(&error));
             }
         }
     }
@@ -185,6 +209,7 @@ impl Hub {
             return;
         };
         let socket = self.sockets.all.remove(at);
+        self.quic.forget_socket(id);
         if let Some(listener) = socket.listener {
             self.emit(Event::ListenFailed { listener: listener.id, error: error.clone() });
         }
@@ -193,10 +218,29 @@ impl Hub {
         let mut hit: Vec<_> = hit.collect();
         hit.sort_unstable();
         for conn in hit {
+            self.abandon_handshake(conn, code::OK);
             self.attempt_failed(conn, crate::event::AttemptError::Bind(error.clone()));
             self.close(conn, code::OK, "socket failed", CloseReason::SocketLost);
         }
         self.announce();
+    }
+
+    /// A socket's send buffer is full.
+    pub(super) fn on_socket_blocked(&mut self, id: SocketId) {
+        if self.sockets.is_bound(id) {
+            self.quic.socket_blocked(id);
+        } else {
+            self.stats.inputs_ignored += 1;
+        }
+    }
+
+    /// A socket takes datagrams again.
+    pub(super) fn on_socket_ready(&mut self, id: SocketId) {
+        if self.sockets.is_bound(id) {
+            self.quic.socket_ready(id);
+        } else {
+            self.stats.inputs_ignored += 1;
+        }
     }
 
     pub(super) fn on_interfaces(&mut self, mut interfaces: Vec<IpAddr>) {

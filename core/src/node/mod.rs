@@ -184,7 +184,8 @@ impl Node {
     pub fn poll_transmit(&mut self, now: Time, buf: &mut TransmitBuf<'_>) -> Option<Transmit> {
         self.hub.advance(now);
         let transmit = self.hub.next_transmit(buf);
-        if transmit.is_none() && !self.hub.quic.has_parked() {
+        // The last event is not to overtake others that are still under way.
+        if transmit.is_none() && !self.hub.quic.has_parked() && !self.hub.backlog {
             self.finish_shutdown();
         }
         transmit
@@ -212,8 +213,8 @@ impl Node {
         match input {
             Input::Wake => {}
             Input::Datagram(datagram) => self.hub.on_datagram(datagram),
-            Input::SocketBlocked { socket } => self.hub.quic.socket_blocked(socket),
-            Input::SocketReady { socket } => self.hub.quic.socket_ready(socket),
+            Input::SocketBlocked { socket } => self.hub.on_socket_blocked(socket),
+            Input::SocketReady { socket } => self.hub.on_socket_ready(socket),
             Input::SendFailed { to, error, .. } => self.hub.on_send_failed(to, &error),
             Input::Bound { socket, result } => self.hub.on_bound(socket, result),
             Input::SocketFailed { socket, error } => self.hub.on_socket_failed(socket, &error),

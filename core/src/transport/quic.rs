@@ -187,6 +187,8 @@ impl Quic {
                 let Some(entry) = self.conns.get_mut(&conn) else { return Arrival::Handled };
                 if entry.socket != socket {
                     entry.roamed = Some((from, socket));
+                } else if entry.roamed.is_some_and(|(remote, _)| remote == from) {
+                    entry.roamed = None;
                 }
                 entry.quic.handle_event(event);
                 entry.unswept += 1;
@@ -365,7 +367,7 @@ impl Quic {
 
     /// Whether anything waits that [`poll_transmit`](Self::poll_transmit) would offer now.
     pub(crate) fn wants_transmit(&self) -> bool {
-        !self.answers.is_empty() || !self.ring.is_empty()
+        !self.ring.is_empty() || self.answers.iter().any(|answer| !self.is_blocked(answer.transmit.socket))
     }
 
     /// Whether a connection has something to send and cannot, because its socket is blocked.
@@ -382,6 +384,15 @@ impl Quic {
     pub(crate) fn socket_ready(&mut self, socket: SocketId) {
         if let Some(at) = self.blocked.iter().position(|(blocked, _)| *blocked == socket) {
             self.ring.extend(self.blocked.swap_remove(at).1);
+        }
+    }
+
+    /// Forgets a socket that is no more: it is not blocked, and nothing is to be sent from it.
+    pub(crate) fn forget_socket(&mut self, socket: SocketId) {
+        self.socket_ready(socket);
+        self.answers.retain(|answer| answer.transmit.socket != socket);
+        for conn in self.conns.values_mut() {
+            conn.roamed = conn.roamed.filter(|(_, other)| *other != socket);
         }
     }
 
@@ -402,12 +413,13 @@ impl Quic {
         let instant = self.instant(now);
         let Some(id) = self.ring.pop_front() else { return TransmitStep::Idle };
         let Some(conn) = self.conns.get_mut(&id) else { return TransmitStep::Quiet(id) };
-        if let Some((_, parked)) = self.blocked.iter_mut().find(|(socket, _)| *socket == conn.socket) {
+        let socket = conn.sends_from();
+        if let Some((_, parked)) = self.blocked.iter_mut().find(|(blocked, _)| *blocked == socket) {
             parked.push_back(id);
             return TransmitStep::Parked;
         }
         self.visits += 1;
-        let segments = buf.max_segments.min(segments_of(conn.socket));
+        let segments = buf.max_segments.min(segments_of(socket));
         let start = buf.data.len();
         // The library writes from the start of the buffer that it is given.
         let mut fresh = Vec::new();
@@ -465,6 +477,14 @@ impl Conn {
         }
     }
 
+    /// The socket for packets to where the peer is now.
+    fn sends_from(&self) -> SocketId {
+        match self.roamed {
+            Some((remote, socket)) if remote == self.current_remote() => socket,
+            _ => self.socket,
+        }
+    }
+
     /// Whether so many datagrams came in that unread data must be swept together.
     pub(crate) fn needs_sweep(&mut self) -> bool {
         let due = self.unswept >= limits::SWEEP_AFTER;
@@ -472,6 +492,11 @@ impl Conn {
             self.unswept = 0;
         }
         due
+    }
+
+    /// Whether as much is held as the connection may have unread.
+    pub(crate) fn holds_its_window(&self) -> bool {
+        u32::try_from(self.held).map_or(true, |held| held >= self.window)
     }
 
     /// Counts bytes that were taken from QUIC but not by their reader.

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! A stream that its owner let go of while still dialling is *released*: it is kept until the peer has agreed, because
-//! a responder that sees STOP_SENDING before it could echo may throw away what it received.
+//! a responder that sees STOP_SENDING before it could echo may throw away what it received. For the same reason an
+//! owner that reads no more is not heard by the peer before that. A stream with bytes that the peer does not take yet is
+//! released too; it is given up after [`DRAIN_TIMEOUT`](limits::DRAIN_TIMEOUT) without any progress.
 
 mod agree;
 mod read;
@@ -104,6 +106,10 @@ pub(crate) struct Stream {
     /// How many of them were taken by [`Streams::sweep`].
     held: usize,
     reading: Reading,
+    /// The application has seen how reading ended.
+    read_out: bool,
+    /// The code to stop reading with, until QUIC has it.
+    stop_code: Option<u32>,
     want_read: bool,
     queue: VecDeque<Bytes>,
     queued: usize,
@@ -269,17 +275,26 @@ impl Streams {
     /// A released stream needs nothing more once the peer has agreed and QUIC has all that was written.
     fn settle_released<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get_mut(&id) else { return };
-        if matches!(stream.phase, Phase::Open) && stream.queue.is_empty() {
+        if !matches!(stream.phase, Phase::Open) {
+            return;
+        }
+        if stream.queue.is_empty() {
             stream.stop_reading(cx.conn, code::OK);
             self.forget(cx, id);
+        } else if stream.timer.is_none() {
+            stream.timer = Some(cx.timers.set(cx.now + limits::DRAIN_TIMEOUT, (cx.timer)(id)));
         }
     }
 
-    /// The stream's deadline has come: its negotiation took too long.
+    /// The stream's deadline has come: its negotiation took too long, or the peer does not take what was written.
     pub(crate) fn on_timeout<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         if let Some(stream) = self.map.get_mut(&id) {
             stream.timer = None;
-            self.fail(cx, id, StreamError::TimedOut, code::NEGOTIATION_FAILED);
+            let code = match stream.phase {
+                Phase::Open => code::STREAM_RESOURCE_LIMIT,
+                Phase::Waiting(_) | Phase::Dialing(_) | Phase::Listening(_) => code::NEGOTIATION_FAILED,
+            };
+            self.fail(cx, id, StreamError::TimedOut, code);
         }
     }
 
@@ -319,6 +334,7 @@ impl Streams {
                 let _ = cx.conn.quic.send_stream(quic).reset(VarInt::from_u32(code));
             }
             stream.stop_reading(cx.conn, code);
+            stream.stop_now(cx.conn);
         }
         self.forget(cx, id);
     }
@@ -367,12 +383,12 @@ impl Streams {
         });
     }
 
-    /// Forgets a stream of the application whose directions are both over.
+    /// Forgets a stream of the application whose directions are both over, as the application knows.
     fn retire<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get(&id) else { return };
-        let read = stream.reading != Reading::Open && stream.head.is_empty();
+        let read = stream.reading == Reading::Stopped || stream.read_out;
         let written = matches!(stream.writing, Writing::Delivered | Writing::Failed(_));
-        if read && written && stream.owner == Owner::App {
+        if read && written && stream.owner == Owner::App && matches!(stream.phase, Phase::Open) {
             self.forget(cx, id);
         }
     }
@@ -425,6 +441,8 @@ impl Stream {
             head: VecDeque::new(),
             held: 0,
             reading: Reading::Open,
+            read_out: false,
+            stop_code: None,
             want_read: true,
             queue: VecDeque::new(),
             queued: 0,
@@ -501,12 +519,22 @@ impl Stream {
         self.quic.map_or(Pulled::Blocked, |quic| pull(conn, quic, max))
     }
 
+    /// Reads no more. The peer hears of it once the protocol is agreed.
     fn stop_reading(&mut self, conn: &mut Conn, code: u32) {
         if self.reading == Reading::Open {
             self.reading = Reading::Stopped;
-            if let Some(quic) = self.quic {
-                let _ = conn.quic.recv_stream(quic).stop(VarInt::from_u32(code));
-            }
+            self.stop_code = Some(code);
+        }
+        if matches!(self.phase, Phase::Open) {
+            self.stop_now(conn);
+        }
+    }
+
+    fn stop_now(&mut self, conn: &mut Conn) {
+        if let Some(quic) = self.quic
+            && let Some(code) = self.stop_code.take()
+        {
+            let _ = conn.quic.recv_stream(quic).stop(VarInt::from_u32(code));
         }
     }
 }

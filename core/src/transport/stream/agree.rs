@@ -127,12 +127,20 @@ impl Streams {
         }
         stream.phase = Phase::Open;
         stream.protocol = Some(protocol.clone());
+        if stream.reading == Reading::Stopped {
+            stream.drop_head(cx.conn);
+            stream.stop_now(cx.conn);
+        }
         if stream.released {
             self.flush(cx, id);
             self.settle_released(cx, id);
             return;
         }
-        let (conn, peer) = (stream.conn, stream.peer);
+        let (conn, peer, owner) = (stream.conn, stream.peer, stream.owner);
+        let stopped = match stream.writing {
+            Writing::Failed(StreamError::Stopped(code)) => Some(code),
+            _ => None,
+        };
         self.deliveries.push_back(match (stream.owner, stream.direction) {
             (Owner::App, Direction::Outbound) => Delivery::App(Event::StreamOpened { stream: id, protocol }),
             (Owner::App, Direction::Inbound) => {
@@ -145,8 +153,15 @@ impl Streams {
                 Delivery::Machine(machine, NetEvent::Inbound { stream: id, conn, peer, protocol })
             }
         });
+        if let Some(code) = stopped {
+            self.deliveries.push_back(match owner {
+                Owner::App => Delivery::App(Event::StreamWritable { stream: id }),
+                Owner::Machine(machine) => Delivery::Machine(machine, NetEvent::Stopped { stream: id, code }),
+            });
+        }
         // Candidates after the first made the owner wait.
         self.flush(cx, id);
+        self.retire(cx, id);
     }
 }
 

@@ -19,7 +19,7 @@ impl Streams {
             return;
         }
         let Owner::Machine(machine) = stream.owner else {
-            if core::mem::take(&mut stream.want_read) {
+            if stream.reading != Reading::Stopped && core::mem::take(&mut stream.want_read) {
                 self.deliveries.push_back(Delivery::App(Event::StreamReadable { stream: id }));
             }
             return;
@@ -69,19 +69,25 @@ impl Streams {
     ///
     /// QUIC keeps one entry for each packet of unread data, and ends the connection when a stream has 2,048 of them:
     /// small packets and a slow reader would do. What is held here stays counted against the connection's window, so
-    /// that a slow reader costs no more memory than it may and the peer's sending still comes to rest.
+    /// that a slow reader costs no more memory than it may and the peer's sending still comes to rest. When as much is
+    /// held as the window allows, the rest stays in QUIC: by then that is no more than
+    /// [`LEAST_WINDOW`](limits::LEAST_WINDOW), too little to make many entries (QUIC joins those of small packets), and
+    /// taking it would grant the peer as much again each time.
     pub(crate) fn sweep(&mut self, conn: &mut Conn) {
         let mut ids: Vec<_> = conn.streams.values().copied().collect();
         ids.sort_unstable();
-        let mut held = 0;
         for id in ids {
             let Some(stream) = self.map.get_mut(&id) else { continue };
             let unread = matches!(stream.phase, Phase::Open) && !stream.want_read && stream.owner == Owner::App;
             let (true, Some(quic)) = (unread && stream.reading == Reading::Open, stream.quic) else { continue };
             let mut all = BytesMut::new();
-            loop {
+            while !conn.holds_its_window() {
                 match pull(conn, quic, READ_CHUNK) {
-                    Pulled::Data(data) => all.extend_from_slice(&data),
+                    Pulled::Data(data) => {
+                        // Piece by piece: what taking it has granted is taken back before the next.
+                        conn.hold(data.len());
+                        all.extend_from_slice(&data);
+                    }
                     Pulled::Blocked => break,
                     Pulled::End => {
                         stream.reading = Reading::Ended;
@@ -94,12 +100,10 @@ impl Streams {
                 }
             }
             if !all.is_empty() {
-                held += all.len();
                 stream.held += all.len();
                 stream.head.push_back(all.freeze());
             }
         }
-        conn.hold(held);
     }
 
     /// Keeps what an application has not read from a stream whose connection is gone.
@@ -121,7 +125,7 @@ impl Streams {
         if !matches!(stream.writing, Writing::Delivered | Writing::Failed(_)) {
             stream.writing = Writing::Failed(StreamError::ConnectionClosed);
         }
-        let unread = !stream.head.is_empty() || stream.reading == Reading::Ended;
+        let unread = !stream.head.is_empty() || (stream.reading == Reading::Ended && !stream.read_out);
         if core::mem::take(&mut stream.want_read) && unread {
             self.deliveries.push_back(Delivery::App(Event::StreamReadable { stream: id }));
         }
@@ -160,12 +164,14 @@ impl Streams {
         match &stream.reading {
             Reading::Open => {}
             Reading::Ended => {
+                stream.read_out = true;
                 self.end_of_reading(cx, id);
                 return Ok(Read::End);
             }
             Reading::Stopped => return Err(StreamError::Finished),
             Reading::Failed(error) => {
                 let error = error.clone();
+                stream.read_out = true;
                 self.end_of_reading(cx, id);
                 return Err(error);
             }
@@ -182,11 +188,13 @@ impl Streams {
             }
             Pulled::End => {
                 stream.reading = Reading::Ended;
+                stream.read_out = true;
                 self.retire(cx, id);
                 Ok(Read::End)
             }
             Pulled::Reset(code) => {
                 stream.reading = Reading::Failed(StreamError::Reset(code));
+                stream.read_out = true;
                 self.retire(cx, id);
                 Err(StreamError::Reset(code))
             }

@@ -17,6 +17,10 @@ impl Streams {
         self.flush(cx, id);
         let Some(stream) = self.map.get_mut(&id) else { return };
         if stream.released {
+            if let (Phase::Open, Some(timer)) = (&stream.phase, stream.timer) {
+                // The peer takes what was written, if slowly.
+                cx.timers.reset(timer, cx.now + limits::DRAIN_TIMEOUT);
+            }
             self.settle_released(cx, id);
         }
     }
@@ -25,6 +29,10 @@ impl Streams {
     pub(crate) fn on_finished<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get_mut(&id) else { return };
         stream.writing = Writing::Delivered;
+        if stream.released {
+            self.settle_released(cx, id);
+            return;
+        }
         match stream.owner {
             Owner::App => {
                 self.deliveries.push_back(Delivery::App(Event::StreamWritable { stream: id }));
@@ -52,6 +60,11 @@ impl Streams {
             self.settle_released(cx, id);
             return;
         }
+        // Before that, whoever comes to own the stream may not know it yet: `opened` tells.
+        if !matches!(stream.phase, Phase::Open) {
+            stream.want_write = false;
+            return;
+        }
         match stream.owner {
             Owner::App => {
                 stream.want_write = false;
@@ -64,10 +77,9 @@ impl Streams {
                     self.deliver_failed(Owner::App, id, StreamError::Stopped(code));
                 }
             }
-            Owner::Machine(machine) if matches!(stream.phase, Phase::Open) => {
+            Owner::Machine(machine) => {
                 self.deliveries.push_back(Delivery::Machine(machine, NetEvent::Stopped { stream: id, code }));
             }
-            Owner::Machine(_) => {}
         }
     }
 
@@ -90,18 +102,30 @@ impl Streams {
             return Ok(0);
         };
         let mut send = cx.conn.quic.send_stream(quic);
-        let written = match data {
-            Outgoing::Slice(slice) => send.write(slice),
-            Outgoing::Bytes(bytes) => send.write_chunks(&mut core::slice::from_mut(bytes)),
+        let mut data = data;
+        let mut written = 0;
+        // QUIC remembers whom to wake when a write is blocked, not when it is cut short: so until it is.
+        let result = loop {
+            let more = match &mut data {
+                Outgoing::Slice(slice) => send.write(slice.get(written..).unwrap_or_default()),
+                Outgoing::Bytes(bytes) => send.write_chunks(&mut core::slice::from_mut(*bytes)),
+            };
+            match more {
+                Ok(more) => written += more,
+                Err(error) => break Err(error),
+            }
+            if written >= offered {
+                break Ok(());
+            }
         };
-        match written {
-            Ok(written) => {
-                stream.want_write = written < offered;
+        match result {
+            Ok(()) => {
+                stream.want_write = false;
                 Ok(written)
             }
             Err(WriteError::Blocked) => {
                 stream.want_write = true;
-                Ok(0)
+                Ok(written)
             }
             Err(WriteError::Stopped(code)) => {
                 let error = StreamError::Stopped(code.into_inner());
@@ -158,13 +182,17 @@ impl Streams {
                 match send.write_chunks(&mut core::slice::from_mut(front)) {
                     Ok(written) => {
                         stream.queued -= written;
-                        if !front.is_empty() {
-                            return;
+                        // A piece cut short is tried again, to be blocked: only then does QUIC wake the stream.
+                        if front.is_empty() {
+                            stream.queue.pop_front();
                         }
-                        stream.queue.pop_front();
                     }
                     Err(WriteError::Blocked) => return,
-                    Err(WriteError::Stopped(_) | WriteError::ClosedStream) => {
+                    Err(error) => {
+                        // A stream that is forgotten right after this is not there any more to answer the stop.
+                        if let WriteError::Stopped(code) = error {
+                            let _ = send.reset(code);
+                        }
                         stream.clear_queue();
                         break;
                     }
@@ -172,9 +200,13 @@ impl Streams {
             }
         }
         if stream.writing == Writing::Finishing && stream.may_write() {
-            stream.writing = match cx.conn.quic.send_stream(quic).finish() {
+            let mut send = cx.conn.quic.send_stream(quic);
+            stream.writing = match send.finish() {
                 Ok(()) | Err(FinishError::ClosedStream) => Writing::Finished,
-                Err(FinishError::Stopped(code)) => Writing::Failed(StreamError::Stopped(code.into_inner())),
+                Err(FinishError::Stopped(code)) => {
+                    let _ = send.reset(code);
+                    Writing::Failed(StreamError::Stopped(code.into_inner()))
+                }
             };
         }
         if stream.may_write() && !stream.released && core::mem::take(&mut stream.want_write) {
@@ -188,6 +220,11 @@ impl Streams {
     /// Aborts writing.
     pub(crate) fn reset_writing<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, code: u32) {
         let Some(stream) = self.map.get_mut(&id) else { return };
+        if matches!(stream.phase, Phase::Waiting(_)) {
+            // Nothing can be proposed on a stream that sends nothing.
+            self.fail(cx, id, StreamError::Finished, code);
+            return;
+        }
         stream.clear_queue();
         if matches!(stream.writing, Writing::Open | Writing::Finishing | Writing::Finished) {
             stream.writing = Writing::Failed(StreamError::Finished);
