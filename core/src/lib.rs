@@ -7,6 +7,9 @@ pub mod config;
 pub mod entropy;
 pub mod event;
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 pub mod identity;
 pub mod io;

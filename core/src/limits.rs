@@ -88,6 +88,13 @@ pub const SUPERSEDED_LINGER: Duration = Duration::from_secs(1);
 /// Time that shutting down may take when the last packets cannot be sent.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A timer this late means that the process or the machine slept. Then what is due is done before the input that woke
+/// the node is looked at: or else QUIC takes the sleep for a round trip, and believes in dead connections for days.
+pub const ASLEEP: Duration = Duration::from_secs(1);
+
+/// The least time between a connection having nothing to send and its next timer.
+pub const PACE: Duration = Duration::from_micros(1);
+
 /// Requests received and not yet answered, in the whole node.
 pub const INBOUND_REQUESTS: usize = 4096;
 

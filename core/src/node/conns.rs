@@ -20,6 +20,7 @@ use crate::{
     identity::PeerId,
     io::{SocketId, Transmit, TransmitBuf},
     limits,
+    time::Time,
     transport::{
         net::NetEvent,
         quic::{Arrival, Phase, TransmitStep},
@@ -355,7 +356,17 @@ impl Hub {
 
     /// Sets a connection's timer to what it wants now.
     fn rearm(&mut self, id: ConnId) {
-        let deadline = self.quic.deadline(id);
+        self.rearm_at(id, self.quic.deadline(id));
+    }
+
+    /// The same for a connection that has nothing to send at this very moment. The pacer asks for no time at all when
+    /// round trips are too short for its arithmetic; then time would stand still.
+    fn rearm_later(&mut self, id: ConnId) {
+        let soon = self.now + limits::PACE;
+        self.rearm_at(id, self.quic.deadline(id).map(|at| at.max(soon)));
+    }
+
+    fn rearm_at(&mut self, id: ConnId, deadline: Option<Time>) {
         let Some(conn) = self.quic.conns.get_mut(&id) else { return };
         if deadline.is_some_and(|at| at <= self.now) {
             self.stats.timers_late += 1;
@@ -420,7 +431,7 @@ impl Hub {
                     if self.quic.exchange(conn) {
                         self.on_drained(conn);
                     } else {
-                        self.rearm(conn);
+                        self.rearm_later(conn);
                     }
                 }
                 TransmitStep::Parked => {}

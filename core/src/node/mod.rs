@@ -15,6 +15,8 @@ mod app;
 mod conns;
 mod cx;
 mod dial;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod harness;
 mod hub;
 mod listen;
@@ -183,6 +185,7 @@ impl Node {
     /// [`Input::SocketBlocked`].
     pub fn poll_transmit(&mut self, now: Time, buf: &mut TransmitBuf<'_>) -> Option<Transmit> {
         self.hub.advance(now);
+        self.wake_up();
         let transmit = self.hub.next_transmit(buf);
         // The last event is not to overtake others that are still under way.
         if transmit.is_none() && !self.hub.quic.has_parked() && !self.hub.backlog {
@@ -210,6 +213,7 @@ impl Node {
     pub fn handle(&mut self, now: Time, input: Input) {
         self.hub.stats.inputs += 1;
         self.hub.advance(now);
+        self.wake_up();
         match input {
             Input::Wake => {}
             Input::Datagram(datagram) => self.hub.on_datagram(datagram),
@@ -406,6 +410,13 @@ impl Node {
     }
 
     // --- The hub's loop ---
+
+    /// After a [sleep](limits::ASLEEP), does first what should have been done during it.
+    fn wake_up(&mut self) {
+        if self.hub.timers.peek().is_some_and(|(at, _)| at + limits::ASLEEP <= self.hub.now) {
+            self.run();
+        }
+    }
 
     /// Fires what is due and passes on what is under way, until nothing is left or the budget is spent.
     fn run(&mut self) {

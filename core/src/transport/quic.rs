@@ -426,15 +426,17 @@ impl Quic {
         let target = if start == 0 { &mut *buf.data } else { &mut fresh };
         match conn.quic.poll_transmit(instant, segments, target) {
             Some(transmit) => {
-                buf.data.extend_from_slice(&fresh);
-                let home = match conn.roamed {
-                    Some((remote, socket)) if remote == transmit.destination => socket,
-                    _ => conn.socket,
-                };
                 self.ring.push_back(id);
+                let socket = socket_for(conn.home(transmit.destination), transmit.destination);
+                if self.is_blocked(socket) {
+                    // A probe of another path, whose socket is blocked: as good as lost.
+                    buf.data.truncate(start);
+                    return TransmitStep::Quiet(id);
+                }
+                buf.data.extend_from_slice(&fresh);
                 TransmitStep::Send(
                     Transmit {
-                        socket: socket_for(home, transmit.destination),
+                        socket,
                         to: transmit.destination,
                         from_ip: transmit.src_ip,
                         ecn: transmit.ecn.map(from_codepoint),
@@ -460,7 +462,7 @@ impl Quic {
 pub(crate) enum TransmitStep {
     /// A batch is in the buffer; if a connection sent it, its timer has moved.
     Send(Transmit, Option<ConnId>),
-    /// This connection has nothing more to send and left the ring.
+    /// This connection has nothing to send now.
     Quiet(ConnId),
     /// A connection moved to its blocked socket's queue.
     Parked,
@@ -479,8 +481,13 @@ impl Conn {
 
     /// The socket for packets to where the peer is now.
     fn sends_from(&self) -> SocketId {
+        self.home(self.current_remote())
+    }
+
+    /// The socket for packets to an address.
+    fn home(&self, to: SocketAddr) -> SocketId {
         match self.roamed {
-            Some((remote, socket)) if remote == self.current_remote() => socket,
+            Some((remote, socket)) if remote == to => socket,
             _ => self.socket,
         }
     }

@@ -209,7 +209,9 @@ impl Streams {
                 }
             };
         }
-        if stream.may_write() && !stream.released && core::mem::take(&mut stream.want_write) {
+        // A machine that is told to go on where nothing can be written would go on for ever.
+        let of_use = stream.owner == Owner::App || !matches!(stream.writing, Writing::Failed(_));
+        if stream.may_write() && !stream.released && of_use && core::mem::take(&mut stream.want_write) {
             self.deliveries.push_back(match stream.owner {
                 Owner::App => Delivery::App(Event::StreamWritable { stream: id }),
                 Owner::Machine(machine) => Delivery::Machine(machine, NetEvent::Writable { stream: id }),
