@@ -3,9 +3,9 @@
 //! [`UdpPort`] is what is known about a bound socket, all but the socket itself: that one belongs to the runtime,
 //! which lends it as an [`UdpSockRef`] for each call. Nothing here waits; `WouldBlock` goes to the caller.
 //!
-//! *Receiving* fills a set of [`Slots`]. A large batch, as the kernel coalesces them, is split off the front of its
-//! slot and handed over without a copy; a slot is replaced when less than one full batch fits. A small datagram is
-//! copied out instead, so that whoever keeps a few bytes of it does not keep a whole slot alive.
+//! *Receiving* fills a set of [`Slots`], which are used again and again; what came is copied out. Handing a slot over
+//! instead would save that copy and cost more: fresh memory must be zeroed, which is as much work, and mapped, which is
+//! a page fault for each 4 KiB.
 //!
 //! *Sending* takes batches as the node makes them and cuts them to what the socket takes at the moment. A network
 //! card that turns out not to segment makes the rest of the batch, and all that follow, go out one by one.
@@ -17,19 +17,16 @@ use std::{
 };
 
 use bytes::BytesMut;
-use noq_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+use noq_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 use peerwork::io::{BoundSocket, Ecn, IoError, IoErrorKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// The largest batch that a kernel delivers: the IP packet length is 16 bits wide.
 const BATCH_BYTES: usize = 65_536;
 
-/// Memory taken at once for a slot that hands over batches. Larger would take fewer allocations and keep more memory
-/// alive for a receiver that keeps a few bytes of a batch.
-const SLOT_BYTES: usize = 4 * BATCH_BYTES;
-
-/// Datagrams up to this length are copied out of their slot. One of the usual packet size is.
-const COPIED: usize = 2048;
+/// Batches received in one system call, at most. A single busy sender fills one or two slots at a time; more are for
+/// many senders with a datagram each, and cost 64 KiB of every node.
+const SLOTS: usize = 16;
 
 /// Datagrams of one batch to send. The kernel's limit is 64; above half of that no gain is left, and 32 datagrams of
 /// an Ethernet's size fit into one IP packet, which is the kernel's other limit.
@@ -59,11 +56,11 @@ pub(crate) struct Outgoing<'a> {
 }
 
 /// Buffers that are received into.
-pub(crate) struct Slots([BytesMut; BATCH_SIZE]);
+pub(crate) struct Slots(Box<[u8]>);
 
 impl Slots {
     pub(crate) fn new() -> Self {
-        Self(std::array::from_fn(|_| BytesMut::zeroed(BATCH_BYTES)))
+        Self(vec![0; SLOTS * BATCH_BYTES].into())
     }
 }
 
@@ -113,28 +110,17 @@ impl UdpPort {
         slots: &mut Slots,
         mut out: impl FnMut(Received),
     ) -> io::Result<usize> {
-        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        let mut metas = [RecvMeta::default(); SLOTS];
         let count = {
-            let mut buffers = slots.0.iter_mut();
-            let mut buffers: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
-                // Both arrays have the same length, so the default never comes to pass.
-                IoSliceMut::new(buffers.next().map(|slot| &mut slot[..]).unwrap_or_default())
+            let mut slots = slots.0.chunks_exact_mut(BATCH_BYTES);
+            let mut buffers: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
+                // There are as many chunks as buffers, so the default never comes to pass.
+                IoSliceMut::new(slots.next().unwrap_or_default())
             });
             self.state.recv(socket, &mut buffers, &mut metas)?
         };
-        for (meta, slot) in metas.iter().zip(&mut slots.0).take(count) {
-            if meta.len == 0 || meta.len > slot.len() {
-                continue;
-            }
-            let data = if meta.len <= COPIED {
-                BytesMut::from(&slot[..meta.len])
-            } else {
-                let data = slot.split_to(meta.len);
-                if slot.len() < BATCH_BYTES {
-                    *slot = BytesMut::zeroed(SLOT_BYTES);
-                }
-                data
-            };
+        for (meta, slot) in metas.iter().zip(slots.0.chunks_exact(BATCH_BYTES)).take(count) {
+            let Some(data) = slot.get(..meta.len).filter(|data| !data.is_empty()) else { continue };
             out(Received {
                 from: meta.addr,
                 to_ip: meta.dst_ip,
@@ -144,7 +130,7 @@ impl UdpPort {
                     EcnCodepoint::Ce => Ecn::Ce,
                 }),
                 segment: NonZeroUsize::new(meta.stride).filter(|stride| stride.get() < meta.len),
-                data,
+                data: BytesMut::from(data),
             });
         }
         Ok(count)
