@@ -55,7 +55,7 @@ impl Wire {
     fn settle(&mut self) {
         loop {
             let mut busy = false;
-            for me in 0..2 {
+            for me in [0, 1] {
                 while let Some(output) = self.nodes[me].poll_output() {
                     busy = true;
                     match output {

@@ -234,7 +234,7 @@ fn a_megabyte_crosses_a_rough_link_unharmed() {
     let (mut world, a, b) = pair(10);
     world.set_link(Link::rough());
     let stream = open(&mut world, a, &[echo()]);
-    let data: Vec<u8> = (0..1_000_000u32).map(|i| (i * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..1_000_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let mut left = Bytes::from(data.clone());
     let mut got = Vec::new();
     let mut done = false;

@@ -111,7 +111,7 @@ impl Node {
 
     /// Writes, reads the same back, then finishes: p2pd loses what is under way when one side finishes first.
     fn echoes(&self, conn: ConnId, len: usize) {
-        let data: Vec<u8> = (0..len).map(|i| (i * 7 >> 2) as u8).collect();
+        let data: Vec<u8> = (0..len).map(|i| ((i * 7) >> 2) as u8).collect();
         let mut stream = within(SOON, self.handle.open_stream(conn, &[echo()])).unwrap();
         let mut back = Vec::new();
         for piece in data.chunks(60_000) {
@@ -272,10 +272,11 @@ fn pings_to_go_outlive_its_ping_streams() {
     node.dial(&go.addrs()[0]);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(36) {
-        node.wait("ping", |event| match event {
-            Event::Ping { result, .. } => Some(assert!(result.is_ok(), "{result:?}")),
+        let result = node.wait("ping", |event| match event {
+            Event::Ping { result, .. } => Some(result.clone()),
             _ => None,
         });
+        assert!(result.is_ok(), "{result:?}");
     }
 }
 
