@@ -4,7 +4,8 @@
 use core::time::Duration;
 
 /// Signals, machine callbacks and connection steps that one call may trigger before the rest is put off to an
-/// immediate wake-up. Large enough that a full GRO batch never needs two calls.
+/// immediate wake-up. Large enough that only a peer who means it (a batch of datagrams full of tiny frames) makes a second
+/// call necessary; what such a peer piles up counts towards [`OUTPUTS_HIGH_WATER`].
 pub const CALL_BUDGET: u32 = 4096;
 
 /// Outputs waiting to be polled above which arriving datagrams are dropped (and counted): an application that does
@@ -33,7 +34,8 @@ pub const CLOSE_REASON_LEN: usize = 256;
 /// multistream-select must end within this, on either side (go, rust and js libp2p: 10 s).
 pub const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream let go of before the peer agreed on its protocol is drained this long, so that what was written arrives.
+/// A stream let go of is drained this long, so that what was written arrives: from then until the peer agrees on its
+/// protocol, and each time until the peer takes more of it.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Protocols that one stream may propose, as many as the other side listens to.
@@ -54,7 +56,8 @@ pub const SWEEP_AFTER: u32 = 1000;
 /// behind a gap; in packets of the smallest usual size this window is 1,748.
 pub const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Receive window that a connection keeps however much its applications leave unread.
+/// Receive window that a connection keeps however much its applications leave unread. Unread data that fits in here is
+/// not swept.
 pub const LEAST_WINDOW: u32 = 16 * 1024;
 
 /// Longest message of a machine: what the queue takes, less its length prefix.

@@ -298,6 +298,11 @@ impl World {
         self.call(host, |node, now| node.handle(now, input));
     }
 
+    /// A socket of a host is gone. The node has to be told, with [`Input::SocketFailed`].
+    pub fn lose_socket(&mut self, host: HostId, socket: SocketId) {
+        self.hosts[host.0].sockets.remove(&socket);
+    }
+
     /// A host dies at this moment, without a word. Packets to it go nowhere.
     pub fn kill(&mut self, host: HostId) {
         self.hosts[host.0].alive = false;

@@ -234,7 +234,7 @@ impl StreamMut<'_> {
         self.settle(conn);
     }
 
-    /// Aborts reading. The peer gets the code.
+    /// Aborts reading. The peer gets the code, if it has not agreed to the protocol yet, when it does.
     pub fn stop(&mut self, code: u32) {
         let (id, conn) = (self.id, self.conn());
         if self.stream().is_some_and(Stream::is_orphaned) {

@@ -244,7 +244,7 @@ impl Node {
         Ok(listener)
     }
 
-    /// Takes in no more newcomers on a listener. Connections that came in there stay.
+    /// Takes in no more newcomers on a listener. Connections on its socket stay; without any, the socket is closed.
     pub fn unlisten(&mut self, now: Time, listener: ListenId) -> Result<(), UnknownListener> {
         self.hub.advance(now);
         self.hub.unlisten(listener)?;
