@@ -48,9 +48,10 @@ pub const NEGOTIATING_STREAMS: usize = 128;
 /// backpressure instead.
 pub const MACHINE_WRITE_QUEUE: usize = 16 * 1024 * 1024;
 
-/// Datagrams of a connection after which unread stream data is swept together. QUIC's limit is 2,048 packets' worth for
-/// a stream; see `Streams::sweep`.
-pub const SWEEP_AFTER: u32 = 1000;
+/// Datagrams of a connection after which unread stream data is swept together. A reader that was up to date since the
+/// last time is passed over once, so twice this much and two batches can be waiting; QUIC's limit is 2,048 packets'
+/// worth for a stream. See `Streams::sweep`.
+pub const SWEEP_AFTER: u32 = 900;
 
 /// Largest receive window of a stream. noq-proto 1.4 ends a connection when more than 2,048 packets of one stream wait
 /// behind a gap; in packets of the smallest usual size this window is 1,748.

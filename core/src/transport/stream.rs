@@ -111,6 +111,8 @@ pub(crate) struct Stream {
     /// The code to stop reading with, until QUIC has it.
     stop_code: Option<u32>,
     want_read: bool,
+    /// Whether everything was read at some moment since the last [`Streams::sweep`].
+    drained: bool,
     queue: VecDeque<Bytes>,
     queued: usize,
     writing: Writing,
@@ -444,6 +446,7 @@ impl Stream {
             read_out: false,
             stop_code: None,
             want_read: true,
+            drained: false,
             queue: VecDeque::new(),
             queued: 0,
             writing: Writing::Open,

@@ -115,9 +115,10 @@ pub struct Engine<S> {
     inputs: Vec<Input>,
     received: VecDeque<Datagram>,
     commands: Vec<Command>,
-    transmits: Vec<Transmit>,
-    /// The bytes of `transmits`, one after the other.
-    buffer: Vec<u8>,
+    /// Batches to send, each in memory of its own, so that the node writes them where they stay.
+    transmits: Vec<(Transmit, Vec<u8>)>,
+    /// Such memory, for the next ones.
+    buffers: Vec<Vec<u8>>,
     wake: Vec<Waker>,
     interfaces: Interfaces,
     wall: WallClock,
@@ -171,7 +172,7 @@ impl<S: SocketIo> Engine<S> {
             received: VecDeque::new(),
             commands: Vec::new(),
             transmits: Vec::new(),
-            buffer: Vec::new(),
+            buffers: Vec::new(),
             wake: Vec::new(),
             interfaces: Interfaces::default(),
             wall: WallClock::new(clock),
@@ -313,11 +314,15 @@ impl<S: SocketIo> Engine<S> {
             }
             round.busy = true;
         }
-        self.buffer.clear();
-        while self.buffer.len() < ROUND_BYTES {
-            let mut buffer = TransmitBuf::new(&mut self.buffer, MAX_SEGMENTS);
-            let Some(transmit) = state.node.poll_transmit(now, &mut buffer) else { break };
-            self.transmits.push(transmit);
+        let mut bytes = 0;
+        while bytes < ROUND_BYTES {
+            let mut data = self.buffers.pop().unwrap_or_default();
+            let Some(transmit) = state.node.poll_transmit(now, &mut TransmitBuf::new(&mut data, MAX_SEGMENTS)) else {
+                self.buffers.push(data);
+                break;
+            };
+            bytes += data.len();
+            self.transmits.push((transmit, data));
             round.busy = true;
         }
         round.wake_at = state.node.poll_timeout().map(|wake| wake.at);
@@ -389,26 +394,29 @@ impl<S: SocketIo> Engine<S> {
 
     /// Sends what the node has given.
     fn send(&mut self) {
-        let mut start = 0;
-        for transmit in self.transmits.drain(..) {
-            let data = &self.buffer[start..][..transmit.len];
-            start += transmit.len;
-            let Some(port) = self.ports.iter_mut().find(|port| port.id == transmit.socket) else { continue };
-            let mut sent = 0;
-            if port.blocked.is_empty() {
-                match port.send(&transmit, data, &mut sent) {
-                    Sent::Done => continue,
+        for (transmit, mut data) in self.transmits.drain(..) {
+            let port = self.ports.iter_mut().find(|port| port.id == transmit.socket);
+            if let Some(port) = port {
+                let mut sent = 0;
+                let outcome =
+                    if port.blocked.is_empty() { port.send(&transmit, &data, &mut sent) } else { Sent::Later };
+                match outcome {
+                    Sent::Done => {}
                     Sent::Failed(error) => {
                         self.inputs.push(Input::SendFailed { socket: transmit.socket, to: transmit.to, error });
-                        continue;
                     }
-                    Sent::Blocked => {
-                        port.writable = false;
-                        self.inputs.push(Input::SocketBlocked { socket: port.id });
+                    Sent::Blocked | Sent::Later => {
+                        if matches!(outcome, Sent::Blocked) {
+                            port.writable = false;
+                            self.inputs.push(Input::SocketBlocked { socket: port.id });
+                        }
+                        port.blocked.push_back(Blocked { transmit, data, sent });
+                        continue;
                     }
                 }
             }
-            port.blocked.push_back(Blocked { data: data[sent..].to_vec(), transmit, sent: 0 });
+            data.clear();
+            self.buffers.push(data);
         }
     }
 
@@ -422,7 +430,7 @@ impl<S: SocketIo> Engine<S> {
                         let Transmit { socket, to, .. } = blocked.transmit;
                         self.inputs.push(Input::SendFailed { socket, to, error });
                     }
-                    Sent::Blocked => {
+                    Sent::Blocked | Sent::Later => {
                         port.writable = false;
                         port.blocked.push_front(blocked);
                         break;
@@ -462,6 +470,8 @@ fn is_about_the_path(error: &io::Error) -> bool {
 enum Sent {
     Done,
     Blocked,
+    /// Something else has to go first.
+    Later,
     Failed(IoError),
 }
 

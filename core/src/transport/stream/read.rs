@@ -1,7 +1,5 @@
 //! What comes in: to machines at once, as frames or pieces; to applications when they ask for it.
 
-use bytes::BytesMut;
-
 use super::{Delivery, Owner, Phase, Pulled, READ_CHUNK, Reading, StreamCx, Streams, Writing, pull};
 use crate::{
     event::{Event, Read, StreamError, StreamId},
@@ -80,13 +78,17 @@ impl Streams {
             let Some(stream) = self.map.get_mut(&id) else { continue };
             let unread = matches!(stream.phase, Phase::Open) && !stream.want_read && stream.owner == Owner::App;
             let (true, Some(quic)) = (unread && stream.reading == Reading::Open, stream.quic) else { continue };
-            let mut all = BytesMut::new();
+            // A reader that has kept up so far has until the next sweep.
+            if core::mem::take(&mut stream.drained) {
+                continue;
+            }
+            let mut pieces = Vec::new();
             while !conn.holds_its_window() {
                 match pull(conn, quic, READ_CHUNK) {
                     Pulled::Data(data) => {
                         // Piece by piece: what taking it has granted is taken back before the next.
                         conn.hold(data.len());
-                        all.extend_from_slice(&data);
+                        pieces.push(data);
                     }
                     Pulled::Blocked => break,
                     Pulled::End => {
@@ -99,9 +101,10 @@ impl Streams {
                     }
                 }
             }
-            if !all.is_empty() {
+            if !pieces.is_empty() {
+                let all = pieces.concat();
                 stream.held += all.len();
-                stream.head.push_back(all.freeze());
+                stream.head.push_back(all.into());
             }
         }
     }
@@ -184,6 +187,7 @@ impl Streams {
             Pulled::Data(data) => Ok(Read::Data(data)),
             Pulled::Blocked => {
                 stream.want_read = true;
+                stream.drained = true;
                 Ok(Read::Blocked)
             }
             Pulled::End => {
