@@ -53,6 +53,13 @@ pub const MACHINE_WRITE_QUEUE: usize = 16 * 1024 * 1024;
 /// worth for a stream. See `Streams::sweep`.
 pub const SWEEP_AFTER: u32 = 900;
 
+/// Writes up to this long are gathered when they come on each other's heels. QUIC would copy them, too, into pieces of
+/// this size, and looks through all pieces not yet acknowledged for every packet that it sends.
+pub const GATHERED_WRITE: usize = 1452;
+
+/// Bytes of a stream gathered before they go to QUIC at the latest.
+pub const GATHERED: usize = 16 * 1024;
+
 /// Largest receive window of a stream. noq-proto 1.4 ends a connection when more than 2,048 packets of one stream wait
 /// behind a gap; in packets of the smallest usual size this window is 1,748.
 pub const STREAM_WINDOW: u32 = 2 * 1024 * 1024;

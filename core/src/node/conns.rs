@@ -411,6 +411,9 @@ impl Hub {
     /// Offers the next batch of datagrams.
     pub(super) fn next_transmit(&mut self, buf: &mut TransmitBuf<'_>) -> Option<Transmit> {
         loop {
+            if let Some(conn) = self.quic.next_gathering() {
+                self.on_conn(conn, |streams, cx| streams.send_gathered(cx));
+            }
             let sockets = &self.sockets;
             let step = self.quic.poll_transmit(
                 self.now,

@@ -51,6 +51,8 @@ pub(crate) struct Conn {
     pub(crate) streams: Map<noq_proto::StreamId, StreamId>,
     /// Streams to be opened when the peer allows more.
     pub(crate) waiting: VecDeque<StreamId>,
+    /// Streams with small writes since the last datagram.
+    pub(crate) gathering: Vec<StreamId>,
     /// Inbound streams whose protocol is not agreed yet.
     pub(crate) negotiating: usize,
     allowance: u32,
@@ -265,6 +267,7 @@ impl Quic {
             in_ring: false,
             streams: Map::with_hasher(self.hasher),
             waiting: VecDeque::new(),
+            gathering: Vec::new(),
             negotiating: 0,
             allowance: self.initial_streams,
             unswept: 0,
@@ -363,6 +366,12 @@ impl Quic {
             conn.in_ring = true;
             self.ring.push_back(id);
         }
+    }
+
+    /// The next connection in the ring, if small writes are to be sent on it.
+    pub(crate) fn next_gathering(&self) -> Option<ConnId> {
+        let id = *self.ring.front()?;
+        (!self.conns.get(&id)?.gathering.is_empty()).then_some(id)
     }
 
     /// Whether anything waits that [`poll_transmit`](Self::poll_transmit) would offer now.

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 
 pub(crate) use self::write::Outgoing;
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use noq_proto::{Dir, ReadError, VarInt};
 
 use super::{
@@ -115,6 +115,10 @@ pub(crate) struct Stream {
     drained: bool,
     queue: VecDeque<Bytes>,
     queued: usize,
+    /// Small writes of the application, gathered: they go out together before the next datagram.
+    tail: BytesMut,
+    /// Whether this turn has seen a small write.
+    gathering: bool,
     writing: Writing,
     want_write: bool,
     timer: Option<TimerId>,
@@ -449,6 +453,8 @@ impl Stream {
             drained: false,
             queue: VecDeque::new(),
             queued: 0,
+            tail: BytesMut::new(),
+            gathering: false,
             writing: Writing::Open,
             want_write: false,
             timer: None,
@@ -491,6 +497,7 @@ impl Stream {
     fn clear_queue(&mut self) {
         self.queue.clear();
         self.queued = 0;
+        self.tail = BytesMut::new();
     }
 
     fn put_back(&mut self, data: Bytes) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use noq_proto::{FinishError, VarInt, WriteError};
 
-use super::{Delivery, Owner, Phase, StreamCx, Streams, Writing};
+use super::{Conn, Delivery, Owner, Phase, Stream, StreamCx, Streams, Writing};
 use crate::{
     event::{Event, StreamError, StreamId},
     fault::code,
@@ -101,6 +101,26 @@ impl Streams {
             stream.want_write = true;
             return Ok(0);
         };
+        if matches!(data, Outgoing::Slice(slice) if slice.len() <= limits::GATHERED_WRITE) {
+            if !stream.gathering {
+                // The first of a turn goes out as it is; only what comes on its heels is gathered.
+                stream.gathering = true;
+                cx.conn.gathering.push(id);
+            } else if let Outgoing::Slice(slice) = data
+                && (stream.tail.len() < limits::GATHERED || self.send_tail(cx, id))
+                && let Some(stream) = self.map.get_mut(&id)
+            {
+                stream.tail.extend_from_slice(slice);
+                return Ok(offered);
+            }
+        } else {
+            self.send_tail(cx, id);
+        }
+        let Some(stream) = self.map.get_mut(&id) else { return Err(StreamError::ConnectionClosed) };
+        if !stream.queue.is_empty() {
+            stream.want_write = true;
+            return Ok(0);
+        }
         let mut send = cx.conn.quic.send_stream(quic);
         let mut data = data;
         let mut written = 0;
@@ -133,6 +153,26 @@ impl Streams {
                 Err(error)
             }
             Err(WriteError::ClosedStream) => Err(StreamError::Finished),
+        }
+    }
+
+    /// Hands gathered writes to QUIC. Returns whether it took all that waits.
+    fn send_tail<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) -> bool {
+        let Some(stream) = self.map.get_mut(&id) else { return true };
+        if !stream.tail.is_empty() {
+            let tail = stream.tail.split().freeze();
+            stream.enqueue(tail);
+        }
+        stream.send_queue(cx.conn)
+    }
+
+    /// Hands the writes gathered in this turn to QUIC, before datagrams are made of them.
+    pub(crate) fn send_gathered<T>(&mut self, cx: &mut StreamCx<'_, T>) {
+        for id in core::mem::take(&mut cx.conn.gathering) {
+            if let Some(stream) = self.map.get_mut(&id) {
+                stream.gathering = false;
+                self.send_tail(cx, id);
+            }
         }
     }
 
@@ -172,33 +212,13 @@ impl Streams {
 
     /// Sends what is queued as far as QUIC takes it, then the end if it is due.
     pub(super) fn flush<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
-        let Some(stream) = self.map.get_mut(&id) else { return };
-        let Some(quic) = stream.quic else { return };
         // Until the choice is made, only the negotiation itself may be sent behind several candidates; its messages
         // are the whole queue then, since owners' writes wait.
-        if !stream.queue.is_empty() {
-            let mut send = cx.conn.quic.send_stream(quic);
-            while let Some(front) = stream.queue.front_mut() {
-                match send.write_chunks(&mut core::slice::from_mut(front)) {
-                    Ok(written) => {
-                        stream.queued -= written;
-                        // A piece cut short is tried again, to be blocked: only then does QUIC wake the stream.
-                        if front.is_empty() {
-                            stream.queue.pop_front();
-                        }
-                    }
-                    Err(WriteError::Blocked) => return,
-                    Err(error) => {
-                        // A stream that is forgotten right after this is not there any more to answer the stop.
-                        if let WriteError::Stopped(code) = error {
-                            let _ = send.reset(code);
-                        }
-                        stream.clear_queue();
-                        break;
-                    }
-                }
-            }
+        if !self.send_tail(cx, id) {
+            return;
         }
+        let Some(stream) = self.map.get_mut(&id) else { return };
+        let Some(quic) = stream.quic else { return };
         if stream.writing == Writing::Finishing && stream.may_write() {
             let mut send = cx.conn.quic.send_stream(quic);
             stream.writing = match send.finish() {
@@ -235,6 +255,38 @@ impl Streams {
             }
         }
         self.retire(cx, id);
+    }
+}
+
+impl Stream {
+    /// Sends what is queued as far as QUIC takes it. Returns whether that was all.
+    fn send_queue(&mut self, conn: &mut Conn) -> bool {
+        let Some(quic) = self.quic else { return self.queue.is_empty() };
+        if self.queue.is_empty() {
+            return true;
+        }
+        let mut send = conn.quic.send_stream(quic);
+        while let Some(front) = self.queue.front_mut() {
+            match send.write_chunks(&mut core::slice::from_mut(front)) {
+                Ok(written) => {
+                    self.queued -= written;
+                    // What is left is offered once more: only after QUIC has refused it tells of room.
+                    if front.is_empty() {
+                        self.queue.pop_front();
+                    }
+                }
+                Err(WriteError::Blocked) => return false,
+                Err(error) => {
+                    // A stream that is forgotten right after this is not there any more to answer the stop.
+                    if let WriteError::Stopped(code) = error {
+                        let _ = send.reset(code);
+                    }
+                    self.clear_queue();
+                    return true;
+                }
+            }
+        }
+        true
     }
 }
 
