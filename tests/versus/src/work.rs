@@ -213,7 +213,7 @@ impl Stopwatch {
         Ok(Self { server: server.usage()?, client: Usage::now(), start: Instant::now() })
     }
 
-    /// Rates of `count` things done; `cost` names the unit in which costs are told and how many things it is.
+    /// Rates of `count` things done, and what `per` of them cost.
     fn stop(self, server: &mut Server, elapsed: Duration, count: f64, per: f64) -> Outcome<Figures> {
         let client = Usage::now().since(self.client);
         let server = server.usage()?.since(self.server);
