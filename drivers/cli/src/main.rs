@@ -59,9 +59,11 @@ fn execute(command: Command, out: Out) -> Result<(), Failure> {
 fn misused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args().any(|arg| arg == "--json") {
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // The first paragraph is the error; after it come hints for people.
+        let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let message = lines.join(" ");
         // Whoever does not read it sees the exit code.
-        let _ = Out::new(true).error(message);
+        let _ = Out::new(true).error(message.trim_start_matches("error: "));
     }
     let _ = error.print();
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
