@@ -290,3 +290,49 @@ fn request_protocols_with_messages_that_no_stream_takes_are_refused() {
     config.max_response = 1 << 20;
     world.call(a, |node, now| node.requests(now).register("/big/1".parse().unwrap(), config)).unwrap();
 }
+
+#[test]
+fn small_and_large_writes_of_one_turn_keep_their_order() {
+    let (mut world, a, b) = pair(13);
+    let conn = world.node(a).connections().next().unwrap().conn;
+    let mut sent = Vec::new();
+    world.call(a, |node, now| {
+        let id = node.open_stream(now, conn, &[echo()]).unwrap();
+        let mut stream = node.stream(now, id).unwrap();
+        for round in 0..40u8 {
+            let len = [1, 1000, 5000, 30, 1452, 1453][usize::from(round) % 6];
+            let piece = vec![round; len];
+            let taken = if round % 2 == 0 {
+                stream.write(&piece).unwrap()
+            } else {
+                let mut bytes = Bytes::from(piece.clone());
+                stream.write_bytes(&mut bytes).unwrap()
+            };
+            assert_eq!(taken, len);
+            sent.extend(piece);
+        }
+        stream.finish().unwrap();
+    });
+    world.run_for(secs(2));
+    let other = inbound(&world, b);
+    assert_eq!(read(&mut world, b, other), (sent, Ok(true)));
+}
+
+#[test]
+fn gathered_writes_go_with_a_reset_and_leave_nothing() {
+    let (mut world, a, b) = pair(14);
+    let stream = open(&mut world, a, &[echo()]);
+    world.run_for(secs(1));
+    world.call(a, |node, now| {
+        let mut stream = node.stream(now, stream).unwrap();
+        for _ in 0..10 {
+            assert_eq!(stream.write(b"small"), Ok(5));
+        }
+        stream.reset(7);
+        stream.stop(8);
+    });
+    world.run_for(secs(1));
+    let other = inbound(&world, b);
+    assert_eq!(read(&mut world, b, other).1, Err(StreamError::Reset(7)));
+    assert_eq!((world.node(a).census().streams, world.node(b).census().streams), (0, 0));
+}
