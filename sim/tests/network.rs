@@ -219,3 +219,19 @@ fn a_handshake_under_way_does_not_outlive_the_shutdown() {
     assert!(world.saw(b, |event| matches!(event, Event::ShutDown)));
     assert_eq!(world.node(b).census(), peerwork::Census::default());
 }
+
+#[test]
+fn nodes_meet_over_ipv6_and_know_each_other_by_it() {
+    let mut world = World::new(13);
+    let (a, b) =
+        (world.add_at("fd00::1".parse().unwrap(), config()), world.add_at("fd00::2".parse().unwrap(), config()));
+    let address = world.listen(b);
+    assert!(address.to_string().starts_with("/ip6/fd00::2/udp/4001/quic-v1/p2p/"));
+    world.call(a, |node, now| node.dial(now, Dial::address(address))).unwrap();
+    world.run_for(secs(2));
+    assert!(world.saw(a, |event| matches!(event, Event::Identified { info, .. }
+        if info.listen_addrs.iter().any(|address| address.to_string() == "/ip6/fd00::2/udp/4001/quic-v1"))));
+    assert!(world.saw(a, |event| matches!(event, Event::ObservedAddress { address, .. }
+        if address.to_string().starts_with("/ip6/fd00::1/udp/"))));
+    assert!(world.saw(b, |event| matches!(event, Event::Ping { result: Ok(_), .. })));
+}

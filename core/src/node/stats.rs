@@ -25,7 +25,7 @@ pub struct Stats {
     pub refused: u64,
     /// Incoming connections asked to prove their address first.
     pub retried: u64,
-    /// Timers that were set for a time already past.
+    /// Timers of connections that were set for a time already past; they fire at once.
     pub timers_late: u64,
     /// Calls with a time before that of an earlier call.
     pub clock_steps_back: u64,

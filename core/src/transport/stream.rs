@@ -99,7 +99,6 @@ pub(crate) struct Stream {
     owner: Owner,
     released: bool,
     phase: Phase,
-    framing: Framing,
     frames: Option<Box<FrameDecoder>>,
     /// Bytes taken from QUIC that the owner has not seen.
     head: VecDeque<Bytes>,
@@ -442,7 +441,6 @@ impl Stream {
             owner,
             released: false,
             phase: Phase::Open,
-            framing: Framing::Raw,
             frames: None,
             head: VecDeque::new(),
             held: 0,
@@ -473,7 +471,6 @@ impl Stream {
     }
 
     fn set_framing(&mut self, framing: Framing) {
-        self.framing = framing;
         self.frames = match framing {
             Framing::Raw => None,
             Framing::Frames { max } => Some(Box::new(FrameDecoder::new(max))),

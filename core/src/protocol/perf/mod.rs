@@ -78,6 +78,8 @@ enum Server {
 pub struct Perf {
     clients: Map<StreamId, Client>,
     servers: Map<StreamId, (ConnId, Server)>,
+    /// How many of them each connection has.
+    served: Map<ConnId, usize>,
     next: u64,
 }
 
@@ -103,11 +105,16 @@ impl Perf {
     /// A machine that knows nobody yet.
     pub fn new(seed: MachineSeed) -> Self {
         let hasher = seed.0;
-        Self { clients: Map::with_hasher(hasher), servers: Map::with_hasher(hasher), next: 0 }
+        Self {
+            clients: Map::with_hasher(hasher),
+            servers: Map::with_hasher(hasher),
+            served: Map::with_hasher(hasher),
+            next: 0,
+        }
     }
 
     pub(crate) fn census(&self) -> usize {
-        self.clients.len() + self.servers.len()
+        self.clients.len() + self.servers.len() + self.served.len()
     }
 
     /// Starts a measurement. Ends in [`Event::Perf`].
@@ -172,15 +179,27 @@ impl Perf {
             }
             Err(_) => {
                 let conn = *conn;
-                self.servers.remove(&stream);
+                self.forget_server(stream);
                 cx.fault(conn, Some(stream), PeerFault::BadPerf);
             }
         }
     }
 
+    /// Takes a stream that is served out of the books. Says whether it was one.
+    fn forget_server(&mut self, stream: StreamId) -> bool {
+        let Some((conn, _)) = self.servers.remove(&stream) else { return false };
+        if let Some(served) = self.served.get_mut(&conn) {
+            *served = served.saturating_sub(1);
+            if *served == 0 {
+                self.served.remove(&conn);
+            }
+        }
+        true
+    }
+
     fn close_if_sent(&mut self, cx: &mut Cx<'_>, stream: StreamId) {
         if let Some((_, Server::Sending { left: 0 })) = self.servers.get(&stream) {
-            self.servers.remove(&stream);
+            self.forget_server(stream);
             cx.net.close(stream);
         }
     }
@@ -192,11 +211,12 @@ impl Machine for Perf {
     fn on_net(&mut self, cx: &mut Cx<'_>, event: NetEvent) {
         match event {
             NetEvent::Inbound { stream, conn, .. } => {
-                let served = self.servers.values().filter(|(other, _)| *other == conn).count();
-                if served >= INBOUND_STREAMS {
+                let served = self.served.entry(conn).or_insert(0);
+                if *served >= INBOUND_STREAMS {
                     cx.fault(conn, Some(stream), PeerFault::TooManyStreams);
                     return;
                 }
+                *served += 1;
                 self.servers.insert(stream, (conn, Server::Reading { header: BytesMut::new() }));
             }
             NetEvent::Data { stream, data } => {
@@ -227,12 +247,12 @@ impl Machine for Perf {
                 if self.clients.contains_key(&stream) {
                     cx.net.reset(stream, code::OK);
                     self.report(cx, stream, Some(StreamError::Stopped(stopped)));
-                } else if self.servers.remove(&stream).is_some() {
+                } else if self.forget_server(stream) {
                     cx.net.close(stream);
                 }
             }
             NetEvent::Failed { stream, error } => {
-                self.servers.remove(&stream);
+                self.forget_server(stream);
                 self.report(cx, stream, Some(error));
             }
             NetEvent::Connected { .. }
