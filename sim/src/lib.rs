@@ -19,6 +19,10 @@
 //!
 //! Regions, NAT models, faults, churn, shrinking and reports will grow from this seed.
 
+pub mod dice;
+pub mod net;
+pub mod outcome;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},

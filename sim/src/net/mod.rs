@@ -1,0 +1,5 @@
+//! The packet network: regions, access links, paths, NATs. It knows nothing of peers; a world puts nodes on it.
+
+pub mod link;
+pub mod nat;
+pub mod region;
