@@ -19,9 +19,11 @@
 //!
 //! Regions, NAT models, faults, churn, shrinking and reports will grow from this seed.
 
+pub mod bench;
 pub mod dice;
 pub mod net;
 pub mod outcome;
+pub mod wheel;
 
 use std::{
     cmp::Reverse,
