@@ -16,6 +16,7 @@ pub mod io;
 pub mod limits;
 pub mod node;
 mod peers;
+pub mod probe;
 pub mod protocol;
 pub mod protocol_id;
 pub mod time;
@@ -37,6 +38,7 @@ pub use self::{
         Census, ConnInfo, Cx, Dial, DialError, Harness, ListenError, Machine, Node, OpenError, RegisterError,
         RequestsMut, Signal, Stats, StreamMut, UnknownConnection, UnknownDial, UnknownListener, UnknownStream,
     },
+    probe::{Probe, Probes},
     protocol_id::ProtocolId,
     time::{Time, UnixTime},
 };

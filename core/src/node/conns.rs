@@ -20,6 +20,7 @@ use crate::{
     identity::PeerId,
     io::{SocketId, Transmit, TransmitBuf},
     limits,
+    probe::probe,
     time::Time,
     transport::{
         net::NetEvent,
@@ -33,12 +34,14 @@ impl Hub {
         let crate::io::Datagram { socket, from, to_ip, ecn, segment, mut data } = datagram;
         if !self.sockets.is_bound(socket) {
             self.stats.inputs_ignored += 1;
+            probe!(self.probes, DatagramStray);
             return;
         }
         // Work left over from earlier calls counts: it is outputs that nobody could poll yet, and a peer can make it
         // faster than one call a datagram gets it done.
         if self.outputs.len() + self.work.len() >= limits::OUTPUTS_HIGH_WATER {
             self.stats.datagrams_shed += 1;
+            probe!(self.probes, DatagramShed);
             return;
         }
         let segment = segment.map_or(usize::MAX, NonZeroUsize::get);
@@ -69,6 +72,7 @@ impl Hub {
     fn on_incoming(&mut self, socket: SocketId, incoming: Incoming) {
         let limits = &self.config.limits;
         if !self.sockets.is_listening(socket) || self.shutdown != Shutdown::No {
+            probe!(self.probes, IncomingIgnored);
             self.quic.ignore(incoming);
             return;
         }
@@ -77,6 +81,7 @@ impl Hub {
             || self.established_in + self.established_out >= limits.established;
         if full {
             self.stats.refused += 1;
+            probe!(self.probes, IncomingRefused);
             self.quic.refuse(socket, incoming);
             return;
         }
@@ -85,8 +90,12 @@ impl Hub {
             && incoming.may_retry()
         {
             self.stats.retried += 1;
+            probe!(self.probes, RetrySent);
             self.quic.retry(socket, incoming);
             return;
+        }
+        if incoming.remote_address_validated() {
+            probe!(self.probes, RetryProven);
         }
         if let Some(conn) = self.quic.accept(self.now, socket, incoming) {
             self.pending_in += 1;
@@ -112,7 +121,7 @@ impl Hub {
         if let Some(conn) = self.quic.conns.get_mut(&id)
             && conn.needs_sweep()
         {
-            self.streams.sweep(conn);
+            self.streams.sweep(conn, &mut self.probes);
         }
         // Handling events may have made more for the endpoint.
         if self.quic.exchange(id) || drained {
@@ -131,7 +140,9 @@ impl Hub {
         match event {
             StreamEvent::Opened { .. } => {
                 self.on_conn(id, |streams, cx| streams.accept(cx));
-                self.quic.grow_allowance(id);
+                if self.quic.grow_allowance(id) {
+                    probe!(self.probes, ConnCreditGrown);
+                }
             }
             StreamEvent::Available { .. } => {
                 self.on_conn(id, |streams, cx| streams.open_waiting(cx));
@@ -172,6 +183,7 @@ impl Hub {
             return;
         };
         if peer == self.local.peer_id {
+            probe!(self.probes, DialSelf);
             self.turn_away(id, code::GATED, "connection to oneself", AttemptError::SelfDial);
             return;
         }
@@ -180,11 +192,15 @@ impl Hub {
             Direction::Inbound => (self.established_in, limits.established_in),
             Direction::Outbound => (self.established_out, limits.established_out),
         };
-        let full = of_kind >= most
-            || self.established_in + self.established_out >= limits.established
-            || self.peers.conns(peer).len() >= limits.per_peer;
-        if full {
+        let full = of_kind >= most || self.established_in + self.established_out >= limits.established;
+        let crowded = self.peers.conns(peer).len() >= limits.per_peer;
+        if full || crowded {
             self.stats.refused += 1;
+            if full {
+                probe!(self.probes, LimitConnections);
+            } else {
+                probe!(self.probes, LimitPerPeer);
+            }
             self.turn_away(id, code::RESOURCE_LIMIT, "connection limit", AttemptError::LimitReached);
             return;
         }
@@ -199,7 +215,8 @@ impl Hub {
         self.peers.connected(peer, id);
         let address = quic_multiaddr(remote);
         if direction == Direction::Outbound {
-            self.peers.learn(peer, address.clone());
+            let forgot = self.peers.learn(peer, address.clone());
+            self.note_forgotten(forgot);
         }
         self.emit(Event::Connected { conn: id, peer, direction, address });
         self.broadcast(NetEvent::Connected { conn: id, peer, direction, address: remote });
@@ -235,14 +252,18 @@ impl Hub {
             if !self.is_going(id) {
                 let timer = self.timers.set(self.now + limits::SUPERSEDED_LINGER, Timer::Superseded(id));
                 self.superseded.insert(id, timer);
+                probe!(self.probes, ConnDuplicateSettled);
             }
         }
         // It may have been on its way out for the sake of one that is itself superseded now: cannot be, the smallest
         // tag stays the smallest. But a connection that left the contest may have been the smallest.
-        if let Some(timer) = self.superseded.remove(&survivor) {
+        let lingered = self.superseded.remove(&survivor);
+        if let Some(timer) = lingered {
             self.timers.cancel(timer);
         }
-        self.leaving.remove(&survivor);
+        if self.leaving.remove(&survivor).is_some() || lingered.is_some() {
+            probe!(self.probes, ConnSupersededKept);
+        }
         Some(survivor)
     }
 
@@ -251,6 +272,9 @@ impl Hub {
         self.superseded.remove(&id);
         self.leaving.insert(id, ());
         self.leave_if_idle(id);
+        if self.leaving.contains_key(&id) {
+            probe!(self.probes, ConnSupersededBusy);
+        }
     }
 
     /// Closes a connection that is only waiting for its last stream to end.
@@ -259,6 +283,7 @@ impl Hub {
             return;
         }
         if self.quic.conns.get(&id).is_some_and(|conn| !self.streams.is_busy(conn)) {
+            probe!(self.probes, ConnSupersededClosed);
             self.close(id, code::SUPPLANTED, "superseded", CloseReason::Superseded);
         }
     }
@@ -274,6 +299,7 @@ impl Hub {
     /// Gives up a connection that a peer is still setting up.
     pub(super) fn abandon_handshake(&mut self, id: ConnId, code: u32) {
         if self.quic.conns.get(&id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
+            probe!(self.probes, HandshakeAbandoned);
             self.handshake_over(id);
             self.quic.close(self.now, id, code, "");
             self.step(id);
@@ -284,7 +310,7 @@ impl Hub {
     fn on_lost(&mut self, id: ConnId, reason: &ConnectionError) {
         let Some(conn) = self.quic.conns.get_mut(&id) else { return };
         let phase = core::mem::replace(&mut conn.phase, Phase::Closed);
-        let verifier = conn.verifier.clone();
+        let (verifier, direction) = (conn.verifier.clone(), conn.direction);
         let mut reason = close_reason(reason);
         match phase {
             Phase::Established(peer) => {
@@ -293,10 +319,21 @@ impl Hub {
                 {
                     reason = CloseReason::Superseded;
                 }
+                match &reason {
+                    CloseReason::Superseded => probe!(self.probes, ConnSupersededByPeer),
+                    CloseReason::IdleTimeout => probe!(self.probes, ConnIdleTimeout),
+                    CloseReason::Reset => probe!(self.probes, ConnStatelessReset),
+                    CloseReason::Transport { by_peer: true, .. } => probe!(self.probes, ConnTransportErrorByPeer),
+                    CloseReason::Transport { by_peer: false, .. } => probe!(self.probes, ConnTransportError),
+                    _ => {}
+                }
                 self.ended(id, peer, reason);
             }
             Phase::Handshaking => {
                 self.handshake_over(id);
+                if direction == Direction::Inbound {
+                    probe!(self.probes, HandshakeFailed);
+                }
                 let wrong = verifier.and_then(|verifier| verifier.wrong_peer());
                 let error = match wrong {
                     Some((_, actual)) if actual == self.local.peer_id => AttemptError::SelfDial,
@@ -304,6 +341,11 @@ impl Hub {
                     None if reason == CloseReason::IdleTimeout => AttemptError::TimedOut,
                     None => AttemptError::Closed(reason),
                 };
+                match &error {
+                    AttemptError::SelfDial => probe!(self.probes, DialSelf),
+                    AttemptError::WrongPeer { .. } => probe!(self.probes, DialWrongPeer),
+                    _ => {}
+                }
                 self.attempt_failed(id, error);
             }
             Phase::Closed => {}
@@ -324,7 +366,8 @@ impl Hub {
             self.timers.cancel(timer);
         }
         self.leaving.remove(&id);
-        self.peers.disconnected(peer, id);
+        let forgot = self.peers.disconnected(peer, id);
+        self.note_forgotten(forgot);
         self.broadcast(NetEvent::Disconnected { conn: id, peer });
         let remaining = self.peers.conns(peer).len();
         self.emit(Event::Disconnected { conn: id, peer, reason, remaining });
@@ -348,6 +391,7 @@ impl Hub {
     pub(super) fn on_handshake_timeout(&mut self, id: ConnId) {
         if self.handshakes.remove(&id).is_some() {
             self.pending_in = self.pending_in.saturating_sub(1);
+            probe!(self.probes, HandshakeTimedOut);
         }
         self.quic.close(self.now, id, code::OK, "handshake timeout");
         self.attempt_timed_out(id);
@@ -397,6 +441,7 @@ impl Hub {
         let remote = conn.current_remote();
         if remote != conn.remote {
             conn.remote = remote;
+            probe!(self.probes, ConnRebound);
             self.emit(Event::AddressChanged { conn: id, peer, address: quic_multiaddr(remote) });
             self.broadcast(NetEvent::Moved { conn: id, address: remote });
         }
@@ -437,9 +482,16 @@ impl Hub {
                         self.rearm_later(conn);
                     }
                 }
-                TransmitStep::Parked => {}
+                TransmitStep::Parked => probe!(self.probes, SocketParked),
                 TransmitStep::Idle => return None,
             }
+        }
+    }
+
+    /// The address book has grown.
+    pub(super) fn note_forgotten(&mut self, forgot: bool) {
+        if forgot {
+            probe!(self.probes, PeersForgotten);
         }
     }
 

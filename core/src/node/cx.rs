@@ -14,6 +14,7 @@ use crate::{
     hash::Map,
     identity::{Keypair, PeerId},
     io::Output,
+    probe::Probes,
     protocol::{MachineId, identify::PeerInfo},
     protocol_id::ProtocolId,
     time::{Time, UnixTime},
@@ -89,6 +90,8 @@ pub struct Cx<'a> {
     pub net: NetSink<'a>,
     /// The node itself.
     pub local: &'a Local,
+    /// Marks of rare states, for `probe!`.
+    pub(crate) probes: &'a mut Probes,
     pub(crate) outputs: &'a mut VecDeque<Output>,
     pub(crate) signals: &'a mut VecDeque<Signal>,
 }

@@ -26,6 +26,7 @@ use crate::{
     identity::PeerId,
     io::{Answer, Command, IoError, IoErrorKind, Query, ResolveId, SocketId},
     limits,
+    probe::probe,
     timers::TimerId,
     transport::{
         addr::{AddrError, DnsKind, Host, Target},
@@ -200,11 +201,13 @@ impl Hub {
             return Err(DialError::TooManyAddresses(addresses.len()));
         }
         if self.dials.map.len() >= self.config.limits.pending_out {
+            probe!(self.probes, DialBusy);
             return Err(DialError::Busy);
         }
         self.dials.next += 1;
         let id = DialId(self.dials.next);
         if let Some((peer, conn)) = connected {
+            probe!(self.probes, DialImmediate);
             self.emit(Event::Dialed { dial: id, conn, peer });
             return Ok(id);
         }
@@ -246,6 +249,7 @@ impl Hub {
         if let (Some(named), Some(wanted)) = (named, expected)
             && named != wanted
         {
+            probe!(self.probes, DialOtherName);
             state.failures.push((address.clone(), AddrError::OtherPeer.into()));
             return;
         }
@@ -266,11 +270,13 @@ impl Hub {
                 }
             },
             Target::DnsAddr { .. } if depth >= limits::DNSADDR_DEPTH => {
+                probe!(self.probes, DialTooDeep);
                 state.failures.push((address.clone(), AttemptError::NoAddresses));
                 return;
             }
             Target::DnsAddr { name, .. } => (Query::Txt(format!("_dnsaddr.{name}")), 0),
         };
+        probe!(self.probes, DialLookup);
         state.lookups += 1;
         self.dials.next_lookup += 1;
         let lookup = ResolveId(self.dials.next_lookup);
@@ -294,13 +300,17 @@ impl Hub {
     pub(super) fn on_resolved(&mut self, id: ResolveId, result: Result<Answer, IoError>) {
         let Some(lookup) = self.dials.lookups.remove(&id) else {
             self.stats.inputs_ignored += 1;
+            probe!(self.probes, DialLookupLate);
             return;
         };
         let Lookup { dial, shown, port, expected, depth } = lookup;
         let Some(state) = self.dials.map.get_mut(&dial) else { return };
         state.lookups = state.lookups.saturating_sub(1);
         match result {
-            Err(error) => state.failures.push((shown, AttemptError::Resolve(error))),
+            Err(error) => {
+                probe!(self.probes, DialLookupFailed);
+                state.failures.push((shown, AttemptError::Resolve(error)));
+            }
             Ok(Answer::Ips(ips)) => {
                 let before = state.queue.len() + state.failures.len();
                 for ip in interleave(ips) {
@@ -331,6 +341,7 @@ impl Hub {
     fn note_if_fruitless(&mut self, id: DialId, shown: Multiaddr, before: usize) {
         let Some(state) = self.dials.map.get_mut(&id) else { return };
         if state.queue.len() + state.failures.len() + state.lookups == before {
+            probe!(self.probes, DialLookupFruitless);
             state.failures.push((shown, AttemptError::NoAddresses));
         }
     }
@@ -367,6 +378,7 @@ impl Hub {
             || self.established_out >= self.config.limits.established_out
             || self.established_in + self.established_out >= self.config.limits.established;
         if full {
+            probe!(self.probes, DialLimited);
             self.note_failure(id, candidate.shown, AttemptError::LimitReached);
             return;
         }
@@ -375,6 +387,7 @@ impl Hub {
             Ok(socket) => {
                 if let Some(state) = self.dials.map.get_mut(&id) {
                     state.binding += 1;
+                    probe!(self.probes, DialWaitedForSocket);
                     self.dials.binding.push((socket, id, candidate));
                 }
             }
@@ -411,7 +424,10 @@ impl Hub {
             state.binding = state.binding.saturating_sub(1);
             match error {
                 None => self.connect(id, socket, candidate),
-                Some(error) => self.note_failure(id, candidate.shown, AttemptError::Bind(error.clone())),
+                Some(error) => {
+                    probe!(self.probes, DialSocketFailed);
+                    self.note_failure(id, candidate.shown, AttemptError::Bind(error.clone()));
+                }
             }
             self.kick(id);
         }
@@ -424,6 +440,7 @@ impl Hub {
             let Some(state) = self.dials.map.get_mut(&id) else { continue };
             state.binding = state.binding.saturating_sub(1);
             state.queue.push_front(candidate);
+            probe!(self.probes, DialSocketFailed);
             self.kick(id);
         }
     }
@@ -432,6 +449,7 @@ impl Hub {
     pub(super) fn on_stagger(&mut self, id: DialId) {
         if let Some(state) = self.dials.map.get_mut(&id) {
             state.stagger = None;
+            probe!(self.probes, DialStaggered);
             self.kick(id);
         }
     }
@@ -442,6 +460,9 @@ impl Hub {
             Direction::Outbound => {
                 let Some(attempt) = self.dials.attempts.remove(&conn) else { return };
                 self.timers.cancel(attempt.timer);
+                if self.dials.map.get(&attempt.dial).is_some_and(|state| state.attempts.len() > 1) {
+                    probe!(self.probes, DialRaced);
+                }
                 self.finish_dial(attempt.dial, |hub| {
                     hub.emit(Event::Dialed { dial: attempt.dial, conn: survivor, peer });
                 });
@@ -453,6 +474,7 @@ impl Hub {
                 let mut same: Vec<DialId> = same.collect();
                 same.sort_unstable();
                 for dial in same {
+                    probe!(self.probes, DialOvertaken);
                     self.finish_dial(dial, |hub| hub.emit(Event::Dialed { dial, conn: survivor, peer }));
                 }
             }
@@ -469,6 +491,7 @@ impl Hub {
     /// An attempt's own timer has fired.
     pub(super) fn attempt_timed_out(&mut self, conn: ConnId) {
         if let Some(attempt) = self.dials.attempts.remove(&conn) {
+            probe!(self.probes, DialAttemptTimedOut);
             self.attempt_over(conn, attempt.dial, attempt.shown, AttemptError::TimedOut);
         }
     }
@@ -495,6 +518,7 @@ impl Hub {
         hit.sort_unstable();
         for conn in hit {
             if self.quic.conns.get(&conn).is_some_and(|conn| conn.phase == Phase::Handshaking) {
+                probe!(self.probes, DialUnreachable);
                 self.quic.close(self.now, conn, code::OK, "");
                 self.attempt_failed(conn, AttemptError::Unreachable { to, error: error.clone() });
                 self.step(conn);
@@ -506,6 +530,7 @@ impl Hub {
     pub(super) fn on_dial_timeout(&mut self, id: DialId) {
         let Some(state) = self.dials.map.get_mut(&id) else { return };
         state.deadline = None;
+        probe!(self.probes, DialTimedOut);
         let waiting = state.queue.drain(..).map(|candidate| (candidate.shown, AttemptError::TimedOut));
         state.failures.extend(waiting);
         let mut under_way: Vec<Multiaddr> = Vec::new();
@@ -524,6 +549,7 @@ impl Hub {
         if !self.dials.map.contains_key(&id) {
             return Err(UnknownDial);
         }
+        probe!(self.probes, DialCancelled);
         self.finish_dial(id, |hub| hub.emit(Event::DialFailed { dial: id, error: DialFailure::Cancelled }));
         Ok(())
     }

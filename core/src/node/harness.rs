@@ -12,6 +12,7 @@ use crate::{
     hash::{Map, NodeHasher},
     identity::Keypair,
     io::Output,
+    probe::Probes,
     protocol::MachineId,
     time::{Time, UnixTime},
     timers::{TimerId, Timers},
@@ -35,6 +36,7 @@ pub struct Harness<M> {
     actions: VecDeque<Action>,
     outputs: VecDeque<Output>,
     signals: VecDeque<Signal>,
+    probes: Probes,
 }
 
 /// What a machine did in one call, each kind in order.
@@ -81,12 +83,18 @@ impl<M: Machine> Harness<M> {
             actions: VecDeque::new(),
             outputs: VecDeque::new(),
             signals: VecDeque::new(),
+            probes: Probes::default(),
         }
     }
 
     /// The machine's time.
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// How often the machine came by its [`Probe`](crate::Probe)s.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// When the machine's next timer is due.
@@ -115,6 +123,7 @@ impl<M: Machine> Harness<M> {
             local: &self.local,
             outputs: &mut self.outputs,
             signals: &mut self.signals,
+            probes: &mut self.probes,
         };
         let result = run(&mut self.machine, &mut cx);
         let event = |output| match output {

@@ -21,6 +21,7 @@ use crate::{
     hash::Map,
     io::{Command, Output},
     peers::Peers,
+    probe::{Probes, probe},
     protocol::MachineId,
     time::{Time, UnixTime},
     timers::{TimerId, Timers},
@@ -107,6 +108,7 @@ pub(super) struct Hub {
     pub(super) outputs: VecDeque<Output>,
     pub(super) backlog: bool,
     pub(super) stats: Stats,
+    pub(super) probes: Probes,
 }
 
 impl Hub {
@@ -114,6 +116,7 @@ impl Hub {
     pub(super) fn advance(&mut self, now: Time) {
         if now < self.now {
             self.stats.clock_steps_back += 1;
+            probe!(self.probes, ClockStepBack);
             return;
         }
         self.now = now;
@@ -154,6 +157,7 @@ impl Hub {
             local: &self.local,
             outputs: &mut self.outputs,
             signals: &mut self.signals,
+            probes: &mut self.probes,
         }
     }
 
@@ -164,7 +168,13 @@ impl Hub {
         run: impl FnOnce(&mut Streams, &mut StreamCx<'_, Timer>) -> R,
     ) -> Option<R> {
         let entry = self.quic.conns.get_mut(&conn)?;
-        let mut cx = StreamCx { now: self.now, conn: entry, timers: &mut self.timers, timer: Timer::Stream };
+        let mut cx = StreamCx {
+            now: self.now,
+            conn: entry,
+            timers: &mut self.timers,
+            timer: Timer::Stream,
+            probes: &mut self.probes,
+        };
         let result = run(&mut self.streams, &mut cx);
         self.quic.touch(conn);
         Some(result)
@@ -222,6 +232,18 @@ impl Hub {
     /// A peer broke a rule.
     pub(super) fn fault(&mut self, conn: ConnId, fault: PeerFault) {
         let Some(peer) = self.quic.conns.get(&conn).and_then(crate::transport::quic::Conn::peer) else { return };
+        match fault {
+            PeerFault::BadNegotiation => probe!(self.probes, FaultBadNegotiation),
+            PeerFault::BadFrame => probe!(self.probes, FaultBadFrame),
+            PeerFault::BadIdentify => probe!(self.probes, FaultBadIdentify),
+            PeerFault::IdentityMismatch => probe!(self.probes, FaultIdentityMismatch),
+            PeerFault::PushFlood => probe!(self.probes, FaultPushFlood),
+            PeerFault::BadPong => probe!(self.probes, FaultBadPong),
+            PeerFault::TooManyStreams => probe!(self.probes, FaultTooManyStreams),
+            PeerFault::PingFlood => probe!(self.probes, FaultPingFlood),
+            PeerFault::BadRequest => probe!(self.probes, FaultBadRequest),
+            PeerFault::BadPerf => probe!(self.probes, FaultBadPerf),
+        }
         self.emit(Event::Fault { conn, peer, fault });
         if let Consequence::CloseConnection(code) = fault.rule().consequence {
             self.close(conn, code, fault.rule().rule, crate::event::CloseReason::Fault(fault));

@@ -20,6 +20,7 @@ use crate::{
     fault::code,
     io::{BoundSocket, Command, IoError, IoErrorKind, SocketId},
     limits,
+    probe::probe,
     transport::addr::{AddrError, Host, Scope, Target, scope},
 };
 
@@ -129,6 +130,7 @@ impl Hub {
         let listener = Some(Listener { id, announced: Vec::new() });
         if let Some(socket) = stayed.and_then(|at| self.sockets.all.get_mut(at)) {
             socket.listener = listener;
+            probe!(self.probes, ListenSocketReused);
             self.announce();
             return Ok(id);
         }
@@ -148,6 +150,8 @@ impl Hub {
             self.sockets.all.remove(at);
             self.quic.forget_socket(socket);
             self.command(Command::UdpClose { socket });
+        } else {
+            probe!(self.probes, ListenSocketKept);
         }
         self.announce();
         Ok(())
@@ -192,6 +196,7 @@ impl Hub {
             Err(error) => {
                 let socket = self.sockets.all.remove(at);
                 if let Some(listener) = socket.listener {
+                    probe!(self.probes, ListenFailed);
                     self.emit(Event::ListenFailed { listener: listener.id, error });
                     // Dials only hoped to leave from there.
                     self.dial_from_another(id);
@@ -209,6 +214,7 @@ impl Hub {
             return;
         };
         let socket = self.sockets.all.remove(at);
+        probe!(self.probes, SocketLost);
         self.quic.forget_socket(id);
         if let Some(listener) = socket.listener {
             self.emit(Event::ListenFailed { listener: listener.id, error: error.clone() });
@@ -228,6 +234,7 @@ impl Hub {
     /// A socket's send buffer is full.
     pub(super) fn on_socket_blocked(&mut self, id: SocketId) {
         if self.sockets.is_bound(id) {
+            probe!(self.probes, SocketBlocked);
             self.quic.socket_blocked(id);
         } else {
             self.stats.inputs_ignored += 1;

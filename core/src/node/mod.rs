@@ -52,6 +52,7 @@ use crate::{
     identity::{Keypair, PeerId},
     io::{Input, Output, Transmit, TransmitBuf, Wake, WakeReason},
     limits,
+    probe::{Probes, probe},
     protocol::{
         MachineId,
         identify::{self, Identify, PeerInfo},
@@ -157,6 +158,7 @@ impl Node {
                 outputs: VecDeque::new(),
                 backlog: false,
                 stats: Stats::default(),
+                probes: Probes::default(),
                 config: Arc::new(config),
             },
         };
@@ -272,7 +274,8 @@ impl Node {
     /// Remembers an address of a peer, for dialling it by its id.
     pub fn add_address(&mut self, peer: PeerId, address: Multiaddr) {
         if peer != self.hub.local.peer_id {
-            self.hub.peers.learn(peer, address);
+            let forgot = self.hub.peers.learn(peer, address);
+            self.hub.note_forgotten(forgot);
         }
     }
 
@@ -389,6 +392,13 @@ impl Node {
         Stats { visits: self.hub.stats.visits + quic.visits, answers_shed: quic.stateless_dropped, ..self.hub.stats }
     }
 
+    /// How often the node came by each [`Probe`](crate::Probe).
+    pub fn probes(&self) -> Probes {
+        let mut probes = self.hub.probes.clone();
+        probes.merge(&self.hub.quic.probes);
+        probes
+    }
+
     /// How many of everything the node holds.
     pub fn census(&self) -> Census {
         let hub = &self.hub;
@@ -414,6 +424,7 @@ impl Node {
     /// After a [sleep](limits::ASLEEP), does first what should have been done during it.
     fn wake_up(&mut self) {
         if self.hub.timers.peek().is_some_and(|(at, _)| at + limits::ASLEEP <= self.hub.now) {
+            probe!(self.hub.probes, TimerOverslept);
             self.run();
         }
     }
@@ -437,6 +448,7 @@ impl Node {
             budget -= 1;
             if budget == 0 {
                 self.hub.backlog = true;
+                probe!(self.hub.probes, TimerBudgetSpent);
                 return;
             }
         }
@@ -499,6 +511,7 @@ impl Node {
                 }
             }
             Timer::Shutdown => {
+                probe!(self.hub.probes, ShutdownForced);
                 self.hub.shutdown = Shutdown::Closing(None);
                 self.finish_shutdown();
             }

@@ -65,24 +65,24 @@ impl Peers {
         }
     }
 
-    pub(crate) fn disconnected(&mut self, peer: PeerId, conn: ConnId) {
+    /// Says whether somebody was forgotten.
+    pub(crate) fn disconnected(&mut self, peer: PeerId, conn: ConnId) -> bool {
         if let Some(entry) = self.map.get_mut(&peer) {
             entry.conns.retain(|other| *other != conn);
             if entry.conns.is_empty() {
-                self.set_idle(peer);
+                return self.set_idle(peer);
             }
         }
+        false
     }
 
-    /// Adds an address, as the first to be tried.
-    pub(crate) fn learn(&mut self, peer: PeerId, address: Multiaddr) {
+    /// Adds an address, as the first to be tried. Says whether somebody was forgotten.
+    pub(crate) fn learn(&mut self, peer: PeerId, address: Multiaddr) -> bool {
         let entry = self.map.entry(peer).or_default();
         entry.addresses.retain(|known| *known != address);
         entry.addresses.insert(0, address);
         entry.addresses.truncate(limits::ADDRESSES_PER_PEER);
-        if entry.conns.is_empty() && entry.idle.is_none() {
-            self.set_idle(peer);
-        }
+        entry.conns.is_empty() && entry.idle.is_none() && self.set_idle(peer)
     }
 
     /// Takes what a connected peer said about itself.
@@ -97,16 +97,18 @@ impl Peers {
         entry.addresses.truncate(limits::ADDRESSES_PER_PEER);
     }
 
-    fn set_idle(&mut self, peer: PeerId) {
+    fn set_idle(&mut self, peer: PeerId) -> bool {
         self.next_idle += 1;
         if let Some(entry) = self.map.get_mut(&peer) {
             entry.idle = Some(self.next_idle);
             self.idle.insert(self.next_idle, peer);
         }
+        let full = self.idle.len() > limits::KNOWN_PEERS;
         while self.idle.len() > limits::KNOWN_PEERS {
             if let Some((_, forgotten)) = self.idle.pop_first() {
                 self.map.remove(&forgotten);
             }
         }
+        full
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     identity::PeerId,
     io::{Ecn, SocketId, Transmit, TransmitBuf},
     limits,
+    probe::{Probes, probe},
     time::Time,
     timers::TimerId,
 };
@@ -110,6 +111,8 @@ pub(crate) struct Quic {
     pub(crate) stateless_dropped: u64,
     /// Connections visited, see [`Stats::visits`](crate::Stats::visits).
     pub(crate) visits: u64,
+    /// What the hub does not see; its own are elsewhere.
+    pub(crate) probes: Probes,
 }
 
 impl Quic {
@@ -132,6 +135,7 @@ impl Quic {
             connection_window: config.connection_window,
             stateless_dropped: 0,
             visits: 0,
+            probes: Probes::default(),
         }
     }
 
@@ -180,6 +184,12 @@ impl Quic {
         match self.endpoint.handle(instant, FourTuple::new(from, to_ip), ecn, data, &mut self.scratch) {
             None => Arrival::Handled,
             Some(DatagramEvent::Response(transmit)) => {
+                match *self.scratch {
+                    [..0x80, ..] => probe!(self.probes, AnswerReset),
+                    // A long header with version 0: RFC 9000 §17.2.1.
+                    [_, 0, 0, 0, 0, ..] => probe!(self.probes, AnswerVersions),
+                    _ => {}
+                }
                 self.answer(socket, &transmit);
                 Arrival::Handled
             }
@@ -188,6 +198,7 @@ impl Quic {
                 let Some(conn) = self.by_handle.get(handle.0).copied().flatten() else { return Arrival::Handled };
                 let Some(entry) = self.conns.get_mut(&conn) else { return Arrival::Handled };
                 if entry.socket != socket {
+                    probe!(self.probes, ConnRoamed);
                     entry.roamed = Some((from, socket));
                 } else if entry.roamed.is_some_and(|(remote, _)| remote == from) {
                     entry.roamed = None;
@@ -281,6 +292,7 @@ impl Quic {
     fn answer(&mut self, socket: SocketId, transmit: &noq_proto::Transmit) {
         if self.answers.len() >= limits::STATELESS_ANSWERS {
             self.stateless_dropped += 1;
+            probe!(self.probes, AnswerShed);
             return;
         }
         let transmit = Transmit {
@@ -347,15 +359,17 @@ impl Quic {
         }
     }
 
-    /// Raises the number of streams that the peer may open, if it makes use of what it has.
-    pub(crate) fn grow_allowance(&mut self, id: ConnId) {
+    /// Raises the number of streams that the peer may open, if it makes use of what it has. Says whether.
+    pub(crate) fn grow_allowance(&mut self, id: ConnId) -> bool {
         let max = self.max_streams;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
         let used = conn.quic.streams().remote_open_streams(Dir::Bi);
-        if conn.allowance < max && used * 2 > u64::from(conn.allowance) {
+        let grow = conn.allowance < max && used * 2 > u64::from(conn.allowance);
+        if grow {
             conn.allowance = conn.allowance.saturating_mul(2).min(max);
             conn.quic.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(conn.allowance));
         }
+        grow
     }
 
     /// Puts a connection into the ring, unless it is there.

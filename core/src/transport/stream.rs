@@ -41,6 +41,7 @@ use crate::{
     hash::{Map, NodeHasher},
     identity::PeerId,
     limits,
+    probe::{Probes, probe},
     protocol::MachineId,
     protocol_id::ProtocolId,
     time::Time,
@@ -224,7 +225,10 @@ impl Streams {
                 cx.conn.waiting.pop_front();
                 continue;
             };
-            let Some(quic) = cx.conn.quic.streams().open(Dir::Bi) else { return };
+            let Some(quic) = cx.conn.quic.streams().open(Dir::Bi) else {
+                probe!(cx.probes, StreamWaited);
+                return;
+            };
             cx.conn.waiting.pop_front();
             let protocols = core::mem::take(protocols);
             let (dialer, first) = Dialer::new(&protocols);
@@ -242,6 +246,7 @@ impl Streams {
     pub(crate) fn accept<T>(&mut self, cx: &mut StreamCx<'_, T>) {
         while let Some(quic) = cx.conn.quic.streams().accept(Dir::Bi) {
             let Some(peer) = cx.conn.peer().filter(|_| cx.conn.negotiating < limits::NEGOTIATING_STREAMS) else {
+                probe!(cx.probes, StreamLimited);
                 let code = VarInt::from_u32(code::STREAM_RESOURCE_LIMIT);
                 let _ = cx.conn.quic.send_stream(quic).reset(code);
                 let _ = cx.conn.quic.recv_stream(quic).stop(code);
@@ -287,6 +292,7 @@ impl Streams {
             stream.stop_reading(cx.conn, code::OK);
             self.forget(cx, id);
         } else if stream.timer.is_none() {
+            probe!(cx.probes, StreamDraining);
             stream.timer = Some(cx.timers.set(cx.now + limits::DRAIN_TIMEOUT, (cx.timer)(id)));
         }
     }
@@ -296,8 +302,14 @@ impl Streams {
         if let Some(stream) = self.map.get_mut(&id) {
             stream.timer = None;
             let code = match stream.phase {
-                Phase::Open => code::STREAM_RESOURCE_LIMIT,
-                Phase::Waiting(_) | Phase::Dialing(_) | Phase::Listening(_) => code::NEGOTIATION_FAILED,
+                Phase::Open => {
+                    probe!(cx.probes, StreamDrainTimedOut);
+                    code::STREAM_RESOURCE_LIMIT
+                }
+                Phase::Waiting(_) | Phase::Dialing(_) | Phase::Listening(_) => {
+                    probe!(cx.probes, StreamNegotiationTimedOut);
+                    code::NEGOTIATION_FAILED
+                }
             };
             self.fail(cx, id, StreamError::TimedOut, code);
         }
@@ -348,6 +360,9 @@ impl Streams {
     pub(crate) fn close<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         let Some(stream) = self.map.get_mut(&id) else { return };
         stream.released = true;
+        if !matches!(stream.phase, Phase::Open) {
+            probe!(cx.probes, StreamClosedEarly);
+        }
         stream.drop_head(cx.conn);
         if stream.writing == Writing::Open {
             stream.writing = Writing::Finishing;
@@ -374,6 +389,9 @@ impl Streams {
     /// Ends a stream in error: aborts what is left of it and tells the owner, if it has one by now.
     fn fail<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, error: StreamError, code: u32) {
         let Some(stream) = self.map.get(&id) else { return };
+        if error == StreamError::Unsupported {
+            probe!(cx.probes, StreamUnsupported);
+        }
         let (owner, told) = (stream.owner, !stream.released && !matches!(stream.phase, Phase::Listening(_)));
         self.abort(cx, id, code);
         if told {
@@ -428,6 +446,7 @@ pub(crate) struct StreamCx<'a, T> {
     pub(crate) timers: &'a mut Timers<T>,
     /// The timer of a stream, among the node's timers.
     pub(crate) timer: fn(StreamId) -> T,
+    pub(crate) probes: &'a mut Probes,
 }
 
 impl Stream {

@@ -37,6 +37,7 @@ use crate::{
     hash::Map,
     identity::{PeerId, PeerRecord, PublicKey, SignedEnvelope},
     node::{Cx, Machine, MachineSeed, Signal, Token, quic_multiaddr},
+    probe::probe,
     protocol_id::ProtocolId,
     time::Time,
     transport::{
@@ -269,6 +270,9 @@ impl Identify {
             (record.peer_id == entry.peer && record.seq >= entry.seq).then_some(record)
         });
         let signed = record.is_some();
+        if message.signed_peer_record.is_some() && !signed {
+            probe!(cx.probes, IdentifyBadRecord);
+        }
         let claimed = match record {
             Some(record) => {
                 entry.seq = record.seq;
@@ -320,6 +324,7 @@ impl Identify {
         cx.emit(Event::Identified { conn, peer, info: info.clone() });
         cx.signal(Signal::Identified { conn, info });
         if stale {
+            probe!(cx.probes, IdentifyPushedLate);
             self.push_to(cx, conn);
         }
     }
@@ -331,6 +336,7 @@ impl Identify {
         if speaks {
             entry.stale = false;
             let address = entry.address;
+            probe!(cx.probes, IdentifyPushed);
             let stream = cx.net.open(conn, &[PUSH], FRAMING);
             self.tell(cx, stream, address);
         }
@@ -380,6 +386,7 @@ impl Identify {
 /// A failed push changes nothing that was known, so nobody needs to hear of it.
 fn fail(cx: &mut Cx<'_>, conn: ConnId, peer: PeerId, push: bool, error: IdentifyError) {
     if !push {
+        probe!(cx.probes, IdentifyFailed);
         cx.emit(Event::IdentifyFailed { conn, peer, error });
     }
 }
@@ -461,7 +468,9 @@ impl Machine for Identify {
         match signal {
             Signal::LocalChanged => {
                 self.sealed.clear();
-                if !cx.timers.is_set(PUSH_TIMER) && !self.conns.is_empty() {
+                if cx.timers.is_set(PUSH_TIMER) {
+                    probe!(cx.probes, IdentifyCoalesced);
+                } else if !self.conns.is_empty() {
                     cx.timers.set(PUSH_TIMER, cx.now + self.config.push_delay);
                 }
             }

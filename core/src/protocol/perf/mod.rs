@@ -28,6 +28,7 @@ use crate::{
     fault::{PeerFault, code},
     hash::Map,
     node::{Cx, Machine, MachineSeed, Signal, Token},
+    probe::probe,
     protocol_id::ProtocolId,
     time::Time,
     transport::net::{Framing, NetEvent},
@@ -244,6 +245,7 @@ impl Machine for Perf {
                 }
             }
             NetEvent::Stopped { stream, code: stopped } => {
+                probe!(cx.probes, PerfStopped);
                 if self.clients.contains_key(&stream) {
                     cx.net.reset(stream, code::OK);
                     self.report(cx, stream, Some(StreamError::Stopped(stopped)));

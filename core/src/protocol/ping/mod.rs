@@ -28,6 +28,7 @@ use crate::{
     hash::Map,
     identity::PeerId,
     node::{Cx, Machine, MachineSeed, Signal, Token},
+    probe::probe,
     protocol_id::ProtocolId,
     time::Time,
     transport::net::{Framing, NetEvent},
@@ -153,6 +154,11 @@ impl Ping {
                 Ok(cx.now - ping.sent)
             }
             Some(failure) => {
+                if failure == PingFailure::Unsupported {
+                    probe!(cx.probes, PingUnsupported);
+                } else {
+                    probe!(cx.probes, PingFailed);
+                }
                 entry.failures = entry.failures.saturating_add(1);
                 Err(failure)
             }
@@ -221,6 +227,7 @@ impl Machine for Ping {
             NetEvent::Inbound { stream, conn, .. } => {
                 let Some(entry) = self.conns.get_mut(&conn) else { return };
                 if entry.inbound >= INBOUND_STREAMS {
+                    probe!(cx.probes, PingLimited);
                     cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
                     return;
                 }

@@ -29,6 +29,7 @@ use crate::{
     identity::PeerId,
     limits,
     node::{Cx, Machine, MachineSeed, Signal, Token},
+    probe::probe,
     protocol_id::ProtocolId,
     transport::{
         net::{Framing, NetEvent},
@@ -167,6 +168,7 @@ impl Request {
     pub(crate) fn refuse(&mut self, cx: &mut Cx<'_>, request: RequestId) -> Result<(), RequestError> {
         let stream = *self.streams.get(&request).ok_or(RequestError::UnknownRequest)?;
         self.forget_received(cx, stream).ok_or(RequestError::UnknownRequest)?;
+        probe!(cx.probes, RequestRefused);
         cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
         Ok(())
     }
@@ -176,6 +178,7 @@ impl Request {
         if !self.sent.contains_key(&stream) {
             return Err(RequestError::UnknownRequest);
         }
+        probe!(cx.probes, RequestCancelled);
         cx.net.reset(stream, code::OK);
         self.end_sent(cx, stream, Err(RequestError::Cancelled));
         Ok(())
@@ -201,6 +204,9 @@ impl Request {
         self.streams.remove(&request);
         cx.timers.cancel(Token(stream.get()));
         let result = result.and_then(|data| self.store(request, data, limits::REQUEST_BYTES));
+        if result == Err(RequestError::Busy) {
+            probe!(cx.probes, RequestNoRoom);
+        }
         cx.emit(Event::Response { request, result });
     }
 
@@ -224,6 +230,7 @@ impl Request {
 
     fn drop_received(&mut self, cx: &mut Cx<'_>, stream: StreamId) {
         if let Some(Received { request: Some(request), .. }) = self.forget_received(cx, stream) {
+            probe!(cx.probes, RequestDropped);
             cx.emit(Event::RequestDropped { request });
         }
     }
@@ -237,6 +244,7 @@ impl Request {
         let waiting = self.inbound.get(&share).copied().unwrap_or(0);
         if waiting >= config.max_inbound_per_peer || self.received.len() >= limits::INBOUND_REQUESTS {
             // No fault: the peer cannot know how busy this node is.
+            probe!(cx.probes, RequestLimited);
             cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
             return;
         }
@@ -268,6 +276,7 @@ impl Request {
                 cx.emit(Event::Request { request, conn, peer, protocol, len });
             }
             Err(_) => {
+                probe!(cx.probes, RequestNoRoom);
                 self.forget_received(cx, stream);
                 cx.net.reset(stream, code::STREAM_RESOURCE_LIMIT);
             }
@@ -327,6 +336,7 @@ impl Machine for Request {
 
     fn on_timer(&mut self, cx: &mut Cx<'_>, token: Token) {
         let stream = StreamId(token.0);
+        probe!(cx.probes, RequestTimedOut);
         cx.net.reset(stream, code::OK);
         self.end_sent(cx, stream, Err(RequestError::TimedOut));
         self.drop_received(cx, stream);

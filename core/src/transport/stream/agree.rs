@@ -4,6 +4,7 @@ use super::{Delivery, Owner, Phase, Pulled, READ_CHUNK, Reading, StreamCx, Strea
 use crate::{
     event::{Direction, Event, StreamError, StreamId},
     fault::{PeerFault, code},
+    probe::probe,
     protocol_id::ProtocolId,
     transport::{
         negotiate::{DialerStep, ListenerStep, NegotiateError},
@@ -33,6 +34,7 @@ impl Streams {
             }
             Pulled::Reset(code) => {
                 stream.reading = Reading::Failed(StreamError::Reset(code));
+                probe!(cx.probes, StreamNegotiationReset);
                 self.fail(cx, id, StreamError::Reset(code), code::NEGOTIATION_FAILED);
                 return false;
             }
@@ -45,6 +47,7 @@ impl Streams {
                         return true;
                     }
                     Ok(DialerStep::Send(proposal)) => {
+                        probe!(cx.probes, StreamNegotiationFallback);
                         stream.queued += proposal.len();
                         stream.queue.push_back(proposal);
                     }
@@ -105,6 +108,7 @@ impl Streams {
     pub(super) fn turn_away<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId) {
         if let Some(stream) = self.map.get_mut(&id) {
             stream.writing = Writing::Finishing;
+            probe!(cx.probes, StreamTurnedAway);
             if let (Phase::Listening(_), Some(timer)) = (&stream.phase, stream.timer.take()) {
                 cx.timers.cancel(timer);
                 cx.conn.negotiating = cx.conn.negotiating.saturating_sub(1);

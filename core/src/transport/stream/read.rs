@@ -5,6 +5,7 @@ use crate::{
     event::{Event, Read, StreamError, StreamId},
     fault::{PeerFault, code},
     limits,
+    probe::{Probes, probe},
     transport::{net::NetEvent, quic::Conn},
 };
 
@@ -29,6 +30,7 @@ impl Streams {
                 Pulled::End => {
                     stream.reading = Reading::Ended;
                     if stream.frames.as_ref().is_some_and(|frames| frames.finish().is_err()) {
+                        probe!(cx.probes, StreamCutFrame);
                         self.fail(cx, id, StreamError::EndedEarly, code::STREAM_PROTOCOL_VIOLATION);
                         return;
                     }
@@ -37,6 +39,7 @@ impl Streams {
                 }
                 Pulled::Reset(code) => {
                     stream.reading = Reading::Failed(StreamError::Reset(code));
+                    probe!(cx.probes, StreamReset);
                     self.fail(cx, id, StreamError::Reset(code), code::OK);
                     return;
                 }
@@ -71,7 +74,7 @@ impl Streams {
     /// held as the window allows, the rest stays in QUIC: by then that is no more than
     /// [`LEAST_WINDOW`](limits::LEAST_WINDOW), too little to make many entries (QUIC joins those of small packets), and
     /// taking it would grant the peer as much again each time.
-    pub(crate) fn sweep(&mut self, conn: &mut Conn) {
+    pub(crate) fn sweep(&mut self, conn: &mut Conn, probes: &mut Probes) {
         let mut ids: Vec<_> = conn.streams.values().copied().collect();
         ids.sort_unstable();
         for id in ids {
@@ -97,11 +100,16 @@ impl Streams {
                     }
                     Pulled::Reset(code) => {
                         stream.reading = Reading::Failed(StreamError::Reset(code));
+                        probe!(probes, StreamReset);
                         break;
                     }
                 }
             }
+            if conn.holds_its_window() {
+                probe!(probes, StreamWindowFull);
+            }
             if !pieces.is_empty() {
+                probe!(probes, StreamSwept);
                 let all = pieces.concat();
                 stream.held += all.len();
                 stream.head.push_back(all.into());
@@ -139,6 +147,7 @@ impl Streams {
             self.map.remove(&id);
             return;
         }
+        probe!(cx.probes, StreamOrphaned);
         self.orphans.push_back(id);
         while self.orphans.len() > limits::ORPHANED_STREAMS {
             if let Some(oldest) = self.orphans.pop_front() {
@@ -199,6 +208,7 @@ impl Streams {
             Pulled::Reset(code) => {
                 stream.reading = Reading::Failed(StreamError::Reset(code));
                 stream.read_out = true;
+                probe!(cx.probes, StreamReset);
                 self.retire(cx, id);
                 Err(StreamError::Reset(code))
             }

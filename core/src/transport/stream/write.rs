@@ -8,6 +8,7 @@ use crate::{
     event::{Event, StreamError, StreamId},
     fault::code,
     limits,
+    probe::probe,
     transport::net::NetEvent,
 };
 
@@ -47,6 +48,7 @@ impl Streams {
     /// The peer does not want what this side sends.
     pub(crate) fn on_stopped<T>(&mut self, cx: &mut StreamCx<'_, T>, id: StreamId, code: u64) {
         let Some(stream) = self.map.get_mut(&id) else { return };
+        probe!(cx.probes, StreamStopped);
         stream.clear_queue();
         // A peer that stops after everything arrived (go-libp2p's Close does) takes nothing away.
         if stream.writing != Writing::Delivered {
@@ -63,6 +65,7 @@ impl Streams {
         // Before that, whoever comes to own the stream may not know it yet: `opened` tells.
         if !matches!(stream.phase, Phase::Open) {
             stream.want_write = false;
+            probe!(cx.probes, StreamStoppedEarly);
             return;
         }
         match stream.owner {
@@ -111,6 +114,7 @@ impl Streams {
                 && let Some(stream) = self.map.get_mut(&id)
             {
                 stream.tail.extend_from_slice(slice);
+                probe!(cx.probes, StreamGathered);
                 return Ok(offered);
             }
         } else {
@@ -144,6 +148,7 @@ impl Streams {
                 Ok(written)
             }
             Err(WriteError::Blocked) => {
+                probe!(cx.probes, StreamBackpressure);
                 stream.want_write = true;
                 Ok(written)
             }
@@ -183,6 +188,7 @@ impl Streams {
             return;
         }
         if stream.queued.saturating_add(data.len()) > limits::MACHINE_WRITE_QUEUE {
+            probe!(cx.probes, StreamQueueFull);
             self.fail(cx, id, StreamError::Stopped(code::STREAM_RESOURCE_LIMIT.into()), code::STREAM_RESOURCE_LIMIT);
             return;
         }
