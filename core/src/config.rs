@@ -7,8 +7,9 @@ use rustls::crypto::CryptoProvider;
 
 use crate::{identity::Keypair, limits, protocol::request::RequestError};
 
-/// What the core cannot make for itself and the embedder hands in.
+/// What the core cannot make for itself and the embedder hands in. Made with [`Platform::new`].
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Platform {
     /// AEAD, hashes and signature checks for TLS 1.3. Only these are used: the provider's randomness and key exchange
     /// are replaced by the node's own, which draw from the node's [`Entropy`](crate::Entropy). Must offer
@@ -17,6 +18,20 @@ pub struct Platform {
     /// Any instant. The QUIC library counts in [`Instant`], which cannot be made up; the node adds its own
     /// [`Time`](crate::Time) to this one and never looks at its value, which has no influence on anything.
     pub origin: Instant,
+    #[cfg(feature = "simulation")]
+    pub(crate) sessions: Option<Arc<dyn crate::simulation::Sessions>>,
+}
+
+impl Platform {
+    /// A platform with this cryptography and this instant; see the fields.
+    pub fn new(crypto: Arc<CryptoProvider>, origin: Instant) -> Self {
+        Self {
+            crypto,
+            origin,
+            #[cfg(feature = "simulation")]
+            sessions: None,
+        }
+    }
 }
 
 impl fmt::Debug for Platform {

@@ -19,6 +19,9 @@ mod peers;
 pub mod probe;
 pub mod protocol;
 pub mod protocol_id;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 pub mod time;
 pub mod timers;
 pub mod transport;

@@ -22,8 +22,10 @@
 pub mod bench;
 pub mod dice;
 pub mod net;
+pub mod null;
 pub mod outcome;
 pub mod wheel;
+pub mod tier;
 
 use std::{
     cmp::Reverse,
@@ -55,7 +57,7 @@ pub const fn millis(millis: u64) -> Duration {
 /// What nodes in a world compute with. The instant is any instant; nothing depends on it.
 pub fn platform() -> Platform {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    Platform { crypto: Arc::new(rustls::crypto::ring::default_provider()), origin: *ORIGIN.get_or_init(Instant::now) }
+    Platform::new(Arc::new(rustls::crypto::ring::default_provider()), *ORIGIN.get_or_init(Instant::now))
 }
 
 /// The default configuration on [`platform`].

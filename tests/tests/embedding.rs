@@ -19,7 +19,7 @@ fn run(
     let origin = Instant::now();
     let now = || Time::ZERO + origin.elapsed();
     let crypto = Arc::new(rustls::crypto::ring::default_provider());
-    let config = Config::new(Platform { crypto, origin });
+    let config = Config::new(Platform::new(crypto, origin));
     let entropy = |bytes: &mut [u8]| getrandom::fill(bytes).expect("the system's random generator");
     let mut node = Node::new(config, Box::new(entropy), now(), SystemTime::now().into())?;
     start(&mut node, now())?;

@@ -175,9 +175,9 @@ impl Hub {
     fn on_established(&mut self, id: ConnId) {
         let Some(conn) = self.quic.conns.get(&id) else { return };
         let (direction, remote) = (conn.direction, conn.current_remote());
-        let key = conn.peer_key();
+        let proved = conn.proved_peer();
         self.handshake_over(id);
-        let Some(peer) = key.map(|key| key.peer_id()) else {
+        let Some(peer) = proved else {
             // The verifiers accept no handshake without a key, so this is not to be seen.
             self.turn_away(id, code::PROTOCOL_VIOLATION, "no libp2p key", AttemptError::NoAddresses);
             return;
@@ -310,7 +310,7 @@ impl Hub {
     fn on_lost(&mut self, id: ConnId, reason: &ConnectionError) {
         let Some(conn) = self.quic.conns.get_mut(&id) else { return };
         let phase = core::mem::replace(&mut conn.phase, Phase::Closed);
-        let (verifier, direction) = (conn.verifier.clone(), conn.direction);
+        let direction = conn.direction;
         let mut reason = close_reason(reason);
         match phase {
             Phase::Established(peer) => {
@@ -334,7 +334,7 @@ impl Hub {
                 if direction == Direction::Inbound {
                     probe!(self.probes, HandshakeFailed);
                 }
-                let wrong = verifier.and_then(|verifier| verifier.wrong_peer());
+                let wrong = self.quic.conns.get(&id).and_then(|conn| conn.wrong_peer());
                 let error = match wrong {
                     Some((_, actual)) if actual == self.local.peer_id => AttemptError::SelfDial,
                     Some((expected, actual)) => AttemptError::WrongPeer { expected, actual },
@@ -529,7 +529,7 @@ fn close_reason(error: &ConnectionError) -> CloseReason {
         ConnectionError::TimedOut => CloseReason::IdleTimeout,
         ConnectionError::VersionMismatch => CloseReason::Transport {
             code: 0,
-            reason: "the peer speaks no version of QUIC that this node speaks (version 1)".into(),
+            reason: "the peer speaks no version of QUIC that this node speaks".into(),
             by_peer: true,
         },
         ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {

@@ -37,7 +37,7 @@ use super::certificate::{self, ClientVerifier, ServerVerifier};
 use crate::{
     config::{ConfigError, Platform, QuicConfig},
     entropy::{Rng, Root},
-    identity::Keypair,
+    identity::{Keypair, PeerId},
 };
 
 /// The only application protocol of libp2p over QUIC.
@@ -224,10 +224,87 @@ pub(crate) struct QuicCrypto {
     pub(crate) endpoint: Arc<EndpointConfig>,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) wall: Arc<WallClock>,
-    client_tls: rustls::ClientConfig,
+    client: Client,
     transport: Arc<TransportConfig>,
     initial_cids: Arc<Draws>,
-    algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// What the client's side of a handshake is made from.
+enum Client {
+    Tls {
+        config: Box<rustls::ClientConfig>,
+        algorithms: WebPkiSupportedAlgorithms,
+    },
+    #[cfg(feature = "simulation")]
+    Simulated {
+        version: u32,
+        make: Box<crate::simulation::MakeClient>,
+    },
+}
+
+/// Both sides of the handshakes of one node, and the QUIC version that they belong to.
+struct Sessions {
+    version: u32,
+    client: Client,
+    server: Arc<dyn noq_proto::crypto::ServerConfig>,
+}
+
+impl Sessions {
+    fn new(platform: &Platform, identity: &Keypair, root: &Root, wall: &Arc<WallClock>) -> Result<Self, ConfigError> {
+        #[cfg(feature = "simulation")]
+        if let Some(sessions) = &platform.sessions {
+            return Self::simulated(&**sessions, identity, root);
+        }
+        Self::tls(platform, identity, root, wall)
+    }
+
+    #[cfg(feature = "simulation")]
+    fn simulated(
+        sessions: &dyn crate::simulation::Sessions,
+        identity: &Keypair,
+        root: &Root,
+    ) -> Result<Self, ConfigError> {
+        let crate::simulation::NodeSessions { version, server, client } =
+            sessions.for_node(identity.peer_id(), root.stream("simulated sessions").array());
+        if version == crate::simulation::QUIC_V1 {
+            return Err(ConfigError::Crypto("its simulated sessions claim to be QUIC version 1".into()));
+        }
+        Ok(Self { version, client: Client::Simulated { version, make: client }, server })
+    }
+
+    /// libp2p's TLS: certificates of both sides, one application protocol, no tickets.
+    fn tls(platform: &Platform, identity: &Keypair, root: &Root, wall: &Arc<WallClock>) -> Result<Self, ConfigError> {
+        let refused = |error: &dyn fmt::Display| ConfigError::Crypto(error.to_string());
+        let provider = Arc::new(provider(platform, root)?);
+        let algorithms = provider.signature_verification_algorithms;
+
+        let mut rng = root.stream("certificate");
+        let generated = certificate::generate(identity, rng.array(), rng.array());
+        let certified = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![generated.certificate], generated.key)));
+
+        let verifier = Arc::new(ServerVerifier::new(None, algorithms, wall.clone()));
+        let mut client = rustls::ClientConfig::builder_with_details(provider.clone(), wall.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| refused(&error))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(certified.clone());
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.enable_sni = false;
+        client.resumption = Resumption::disabled();
+
+        let mut server = rustls::ServerConfig::builder_with_details(provider, wall.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| refused(&error))?
+            .with_client_cert_verifier(Arc::new(ClientVerifier::new(algorithms, wall.clone())))
+            .with_cert_resolver(certified);
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.send_tls13_tickets = 0;
+
+        let server = QuicServerConfig::try_from(server).map_err(|error| refused(&error))?;
+        let client = Client::Tls { config: Box::new(client), algorithms };
+        Ok(Self { version: 1, client, server: Arc::new(server) })
+    }
 }
 
 impl QuicCrypto {
@@ -237,38 +314,11 @@ impl QuicCrypto {
         identity: &Keypair,
         root: &Root,
     ) -> Result<Self, ConfigError> {
-        let refused = |error: &dyn fmt::Display| ConfigError::Crypto(error.to_string());
         let wall = Arc::new(WallClock::default());
-        let provider = Arc::new(provider(platform, root)?);
-        let algorithms = provider.signature_verification_algorithms;
-
-        let mut rng = root.stream("certificate");
-        let generated = certificate::generate(identity, rng.array(), rng.array());
-        let certified = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![generated.certificate], generated.key)));
-
-        let verifier = Arc::new(ServerVerifier::new(None, algorithms, wall.clone()));
-        let mut client_tls = rustls::ClientConfig::builder_with_details(provider.clone(), wall.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| refused(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(certified.clone());
-        client_tls.alpn_protocols = vec![ALPN.to_vec()];
-        client_tls.enable_sni = false;
-        client_tls.resumption = Resumption::disabled();
-
-        let mut server_tls = rustls::ServerConfig::builder_with_details(provider, wall.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| refused(&error))?
-            .with_client_cert_verifier(Arc::new(ClientVerifier::new(algorithms, wall.clone())))
-            .with_cert_resolver(certified);
-        server_tls.alpn_protocols = vec![ALPN.to_vec()];
-        server_tls.send_tls13_tickets = 0;
-
+        let sessions = Sessions::new(platform, identity, root, &wall)?;
         let transport = Arc::new(transport(config)?);
-        let server_tls = QuicServerConfig::try_from(server_tls).map_err(|error| refused(&error))?;
         let token_key = Arc::new(TokenKey(root.stream("token key").array()));
-        let mut server = ServerConfig::new(Arc::new(server_tls), token_key);
+        let mut server = ServerConfig::new(sessions.server, token_key);
         server.transport_config(transport.clone()).time_source(Arc::new(QuicClock(wall.clone()))).migration(true);
 
         let mut endpoint = EndpointConfig::new(Arc::new(ResetKey(root.stream("reset key").array())));
@@ -276,7 +326,7 @@ impl QuicCrypto {
         endpoint
             .rng_seed(Some(root.stream("endpoint").array()))
             .cid_generator(Arc::new(move || Box::new(CidGenerator(cids.draw()))))
-            .supported_versions(vec![1])
+            .supported_versions(vec![sessions.version])
             // STUN is told from QUIC by this bit on the sockets that they share (RFC 9443).
             .grease_quic_bit(false);
 
@@ -284,22 +334,32 @@ impl QuicCrypto {
             endpoint: Arc::new(endpoint),
             server: Arc::new(server),
             wall,
-            client_tls,
+            client: sessions.client,
             transport,
             initial_cids: Arc::new(Draws::new(root.stream("initial connection ids"))),
-            algorithms,
         })
     }
 
-    /// The client's side of one connection, and the cell in which its verifier leaves who answered.
+    /// The client's side of one connection, and the cell in which its verifier leaves who answered, if it is TLS.
     pub(crate) fn client(
         &self,
-        expected: Option<crate::identity::PeerId>,
-    ) -> Option<(noq_proto::ClientConfig, Arc<ServerVerifier>)> {
-        let verifier = Arc::new(ServerVerifier::new(expected, self.algorithms, self.wall.clone()));
-        let mut tls = self.client_tls.clone();
-        tls.dangerous().set_certificate_verifier(verifier.clone());
-        let mut config = noq_proto::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).ok()?));
+        expected: Option<PeerId>,
+    ) -> Option<(noq_proto::ClientConfig, Option<Arc<ServerVerifier>>)> {
+        let (mut config, verifier) = match &self.client {
+            Client::Tls { config, algorithms } => {
+                let verifier = Arc::new(ServerVerifier::new(expected, *algorithms, self.wall.clone()));
+                let mut tls = (**config).clone();
+                tls.dangerous().set_certificate_verifier(verifier.clone());
+                let tls = QuicClientConfig::try_from(tls).ok()?;
+                (noq_proto::ClientConfig::new(Arc::new(tls)), Some(verifier))
+            }
+            #[cfg(feature = "simulation")]
+            Client::Simulated { version, make } => {
+                let mut config = noq_proto::ClientConfig::new(make(expected));
+                config.version(*version);
+                (config, None)
+            }
+        };
         let cids = self.initial_cids.clone();
         config
             .transport_config(self.transport.clone())

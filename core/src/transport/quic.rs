@@ -44,8 +44,8 @@ pub(crate) struct Conn {
     pub(crate) remote: SocketAddr,
     pub(crate) direction: Direction,
     pub(crate) phase: Phase,
-    /// Who answered a dial, if somebody proved anything.
-    pub(crate) verifier: Option<Arc<ServerVerifier>>,
+    /// Who answered a dial, if somebody proved anything by TLS.
+    verifier: Option<Arc<ServerVerifier>>,
     pub(crate) timer: Option<TimerId>,
     in_ring: bool,
     /// Streams in use, by QUIC's id.
@@ -165,7 +165,7 @@ impl Quic {
         // The name is never sent (no SNI); QUIC wants one.
         let (handle, quic) =
             self.endpoint.connect(instant, config, remote, "libp2p").map_err(|error| error.to_string())?;
-        Ok(self.insert(handle, quic, socket, remote, Direction::Outbound, Some(verifier)))
+        Ok(self.insert(handle, quic, socket, remote, Direction::Outbound, verifier))
     }
 
     /// Feeds one datagram.
@@ -559,11 +559,29 @@ impl Conn {
         self.quic.network_path(PathId::ZERO).map_or(self.remote, |path| path.remote())
     }
 
-    /// The key that the peer proved in the handshake.
-    pub(crate) fn peer_key(&self) -> Option<crate::identity::PublicKey> {
+    /// The peer that proved itself in the handshake.
+    pub(crate) fn proved_peer(&self) -> Option<PeerId> {
         let identity = self.quic.crypto_session().peer_identity()?;
+        #[cfg(feature = "simulation")]
+        if let Some(answered) = identity.downcast_ref::<crate::simulation::Answered>() {
+            return Some(answered.peer);
+        }
         let chain = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
-        super::certificate::peer_key(chain.first()?)
+        super::certificate::peer_key(chain.first()?).map(|key| key.peer_id())
+    }
+
+    /// Whom we dialled and who answered instead, if the handshake failed for that.
+    pub(crate) fn wrong_peer(&self) -> Option<(PeerId, PeerId)> {
+        #[cfg(feature = "simulation")]
+        if let Some(identity) = self.quic.crypto_session().peer_identity()
+            && let Some(answered) = identity.downcast_ref::<crate::simulation::Answered>()
+        {
+            return answered
+                .expected
+                .filter(|expected| *expected != answered.peer)
+                .map(|dialled| (dialled, answered.peer));
+        }
+        self.verifier.as_ref()?.wrong_peer()
     }
 
     /// A number that both ends derive from the handshake and nobody else can choose or know.

@@ -49,7 +49,7 @@ impl Clock {
 ///
 /// The drivers call this when the field is `None`. To use another provider, such as `aws_lc_rs`, fill the field.
 pub fn platform() -> Platform {
-    Platform { crypto: Arc::new(rustls::crypto::ring::default_provider()), origin: Instant::now() }
+    Platform::new(Arc::new(rustls::crypto::ring::default_provider()), Instant::now())
 }
 
 /// The operating system's random generator.
