@@ -18,16 +18,25 @@ pub struct Platform {
     /// Any instant. The QUIC library counts in [`Instant`], which cannot be made up; the node adds its own
     /// [`Time`](crate::Time) to this one and never looks at its value, which has no influence on anything.
     pub origin: Instant,
+    /// Gets the secrets of every connection, with which anybody who has its packets can read them: for a file in the
+    /// format of `SSLKEYLOGFILE`, which packet analysers understand. `None`, the default, keeps them.
+    pub key_log: Option<Arc<dyn rustls::KeyLog>>,
+    /// Gets a log of QUIC's doings on every connection. `None`, the default, keeps none.
+    #[cfg(feature = "qlog")]
+    pub qlog: Option<crate::transport::qlog::QlogHook>,
     #[cfg(feature = "simulation")]
     pub(crate) sessions: Option<Arc<dyn crate::simulation::Sessions>>,
 }
 
 impl Platform {
-    /// A platform with this cryptography and this instant; see the fields.
+    /// These two, and nothing logged.
     pub fn new(crypto: Arc<CryptoProvider>, origin: Instant) -> Self {
         Self {
             crypto,
             origin,
+            key_log: None,
+            #[cfg(feature = "qlog")]
+            qlog: None,
             #[cfg(feature = "simulation")]
             sessions: None,
         }

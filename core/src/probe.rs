@@ -230,7 +230,7 @@ catalogue! {
     IdentifyPushed = "identify.pushed";
     /// A change came so soon after another that one push tells of both.
     IdentifyCoalesced = "identify.coalesced";
-    /// A change came before the peer had been identified, and waited for that.
+    /// A peer told about itself while it had not heard of the last change of this node yet.
     IdentifyPushedLate = "identify.pushed-late";
     /// A peer could not be identified.
     IdentifyFailed = "identify.failed";

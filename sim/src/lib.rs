@@ -26,6 +26,7 @@ pub mod null;
 pub mod outcome;
 pub mod wheel;
 pub mod tier;
+pub mod trace;
 
 use std::{
     cmp::Reverse,

@@ -315,7 +315,7 @@ impl Hub {
         match phase {
             Phase::Established(peer) => {
                 if self.is_going(id)
-                    && matches!(&reason, CloseReason::Remote { code, .. } if *code == code::SUPPLANTED.into())
+                    && matches!(&reason, CloseReason::Remote { code, .. } if *code == u64::from(code::SUPPLANTED))
                 {
                     reason = CloseReason::Superseded;
                 }

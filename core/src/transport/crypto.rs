@@ -292,6 +292,9 @@ impl Sessions {
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.enable_sni = false;
         client.resumption = Resumption::disabled();
+        if let Some(key_log) = &platform.key_log {
+            client.key_log = key_log.clone();
+        }
 
         let mut server = rustls::ServerConfig::builder_with_details(provider, wall.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -300,6 +303,9 @@ impl Sessions {
             .with_cert_resolver(certified);
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
+        if let Some(key_log) = &platform.key_log {
+            server.key_log = key_log.clone();
+        }
 
         let server = QuicServerConfig::try_from(server).map_err(|error| refused(&error))?;
         let client = Client::Tls { config: Box::new(client), algorithms };
@@ -316,7 +322,11 @@ impl QuicCrypto {
     ) -> Result<Self, ConfigError> {
         let wall = Arc::new(WallClock::default());
         let sessions = Sessions::new(platform, identity, root, &wall)?;
-        let transport = Arc::new(transport(config)?);
+        #[cfg_attr(not(feature = "qlog"), expect(unused_mut))]
+        let mut transport = transport(config)?;
+        #[cfg(feature = "qlog")]
+        super::qlog::attach(platform, &mut transport);
+        let transport = Arc::new(transport);
         let token_key = Arc::new(TokenKey(root.stream("token key").array()));
         let mut server = ServerConfig::new(sessions.server, token_key);
         server.transport_config(transport.clone()).time_source(Arc::new(QuicClock(wall.clone()))).migration(true);

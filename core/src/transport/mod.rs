@@ -10,6 +10,8 @@ pub(crate) mod crypto;
 pub mod frame;
 pub mod negotiate;
 pub mod net;
+#[cfg(feature = "qlog")]
+pub mod qlog;
 pub(crate) mod quic;
 pub(crate) mod stream;
 pub mod varint;

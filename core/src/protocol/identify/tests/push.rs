@@ -105,7 +105,7 @@ fn a_peer_that_learns_to_speak_push_hears_of_the_change_that_it_missed() {
     let mut harness = harness();
     meet(&mut harness, 1, &[IDENTIFY]);
     harness.signal(&Signal::LocalChanged);
-    assert_eq!(after_delay(&mut harness), []);
+    assert!(after_delay(&mut harness).is_empty());
     let effects = pushes(&mut harness, INBOUND, &speaks(1, &[PUSH]));
     assert_eq!(pushed(&effects.actions[1..]).len(), 1);
 }
