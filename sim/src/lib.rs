@@ -27,6 +27,7 @@ pub mod outcome;
 pub mod wheel;
 pub mod tier;
 pub mod trace;
+pub mod report;
 
 use std::{
     cmp::Reverse,

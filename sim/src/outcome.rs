@@ -162,13 +162,13 @@ impl Histogram {
         STEPS + shift * STEPS + low
     }
 
-    /// The lowest value of a bucket.
+    /// The lowest value of a bucket; the highest of all numbers for those behind the last, which a file may name.
     fn floor(bucket: u32) -> u64 {
         if bucket < STEPS {
             return u64::from(bucket);
         }
         let (shift, low) = ((bucket - STEPS) / STEPS, (bucket - STEPS) % STEPS);
-        u64::from(STEPS + low) << shift
+        if shift > u64::BITS - 1 - STEPS.ilog2() { u64::MAX } else { u64::from(STEPS + low) << shift }
     }
 
     /// Adds a value.
@@ -187,21 +187,22 @@ impl Histogram {
         }
         self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
         self.max = self.max.max(other.max);
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum = self.sum.saturating_add(other.sum);
         for (bucket, count) in &other.buckets {
-            *self.buckets.entry(*bucket).or_default() += count;
+            let sum = self.buckets.entry(*bucket).or_default();
+            *sum = sum.saturating_add(*count);
         }
     }
 
     /// The value below or at which a share of `per_mille` / 1000 of all values lie: 500 is the median. 0 if empty.
     pub fn quantile(&self, per_mille: u32) -> u64 {
-        let rank = (self.count * u64::from(per_mille.min(1000))).div_ceil(1000).max(1);
-        let mut seen = 0;
+        let rank = (u128::from(self.count) * u128::from(per_mille.min(1000))).div_ceil(1000).max(1);
+        let mut seen = 0_u128;
         for (bucket, count) in &self.buckets {
-            seen += count;
+            seen += u128::from(*count);
             if seen >= rank {
-                return Self::floor(*bucket).clamp(self.min, self.max);
+                return Self::floor(*bucket).min(self.max).max(self.min);
             }
         }
         0
@@ -209,7 +210,7 @@ impl Histogram {
 
     /// Buckets in rising order: lowest value, lowest value of the next bucket, count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        self.buckets.iter().map(|(bucket, count)| (Self::floor(*bucket), Self::floor(bucket + 1), *count))
+        self.buckets.iter().map(|(bucket, count)| (Self::floor(*bucket), Self::floor(bucket.saturating_add(1)), *count))
     }
 }
 
