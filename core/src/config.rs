@@ -53,10 +53,14 @@ impl fmt::Debug for Platform {
 ///
 /// [`Config::default`] is complete except for [`platform`](Self::platform).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// What the embedder must provide. `None` is refused by [`Node::new`](crate::Node::new).
+    #[cfg_attr(feature = "record", serde(skip))]
     pub platform: Option<Platform>,
     /// The node's key pair, or `None` to draw a new one from the node's entropy.
+    // A secret that no form of a configuration gives away; a log has it beside the configuration.
+    #[cfg_attr(feature = "record", serde(skip))]
     pub identity: Option<Keypair>,
     /// Told to peers in identify, e.g. `peerwork/0.1.0`. At most 128 bytes.
     pub agent_version: String,
@@ -95,6 +99,7 @@ impl Default for Config {
 
 /// QUIC parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct QuicConfig {
     /// A connection on which nothing was heard for this long is dead. The lower of both peers' values counts.
     pub idle_timeout: Duration,
@@ -141,6 +146,7 @@ impl Default for QuicConfig {
 
 /// Caps on connections. A cap that is reached turns newcomers away; it never ends what exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConnectionLimits {
     /// Incoming handshakes under way.
     pub pending_in: usize,
@@ -171,6 +177,7 @@ impl Default for ConnectionLimits {
 
 /// Dialling.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct DialConfig {
     /// Time for a whole dial, all addresses and names included.
     pub timeout: Duration,
@@ -193,6 +200,7 @@ impl Default for DialConfig {
 
 /// Identify.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct IdentifyConfig {
     /// Time for one exchange.
     pub timeout: Duration,
@@ -208,6 +216,7 @@ impl Default for IdentifyConfig {
 
 /// Ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct PingConfig {
     /// Time between the end of a ping and the next on each connection; `None` pings only when asked to.
     pub interval: Option<Duration>,
@@ -223,6 +232,7 @@ impl Default for PingConfig {
 
 /// How a request–response protocol behaves, see [`RequestsMut::register`](crate::RequestsMut::register).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct RequestConfig {
     /// Largest request, in bytes, sent or received.
     pub max_request: usize,

@@ -33,13 +33,26 @@ impl Entropy for Seed {
 }
 
 /// The root of a node's randomness.
-pub(crate) struct Root([u8; 32]);
+pub(crate) struct Root([u8; Root::LEN]);
 
 impl Root {
+    /// Bytes that it is made of.
+    pub(crate) const LEN: usize = 32;
+
     pub(crate) fn draw(entropy: &mut dyn Entropy) -> Self {
-        let mut root = [0; 32];
+        let mut root = [0; Self::LEN];
         entropy.fill(&mut root);
         Self(root)
+    }
+
+    #[cfg(feature = "record")]
+    pub(crate) fn from_bytes(root: [u8; Self::LEN]) -> Self {
+        Self(root)
+    }
+
+    #[cfg(feature = "record")]
+    pub(crate) fn to_bytes(&self) -> [u8; Self::LEN] {
+        self.0
     }
 
     /// The stream with this label: always the same for one root, unrelated to that of any other label.

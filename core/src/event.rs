@@ -17,6 +17,7 @@ macro_rules! id {
         ///
         /// Counted up from 1 and never used again in the life of a node.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(pub(crate) u64);
 
         impl $name {

@@ -12,6 +12,7 @@ use crate::{event::Event, time::Time, time::UnixTime};
 
 /// A UDP socket, named by the node in [`Command::UdpBind`] and by the driver in every input that concerns it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct SocketId(pub(crate) u32);
 
 impl SocketId {
@@ -23,10 +24,12 @@ impl SocketId {
 
 /// A name lookup, see [`Command::Resolve`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct ResolveId(pub(crate) u64);
 
 /// Explicit congestion notification codepoint of an IP packet (RFC 3168 §5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ecn {
     /// ECN-capable, codepoint 10.
     Ect0,
@@ -38,10 +41,12 @@ pub enum Ecn {
 
 /// One UDP receive: a datagram, or several of the same size that the kernel coalesced (GRO).
 #[derive(Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Datagram {
     /// The socket on which it arrived.
     pub socket: SocketId,
     /// The sender, as the IP header claims.
+    #[cfg_attr(feature = "record", serde(with = "crate::record::wire::socket_addr"))]
     pub from: SocketAddr,
     /// The local address it was sent to, where the platform tells.
     pub to_ip: Option<IpAddr>,
@@ -62,6 +67,7 @@ impl Datagram {
 
 /// Why the operating system refused something. Carries text for people, and the kinds that the node acts upon.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct IoError {
     /// What kind of refusal it was.
     pub kind: IoErrorKind,
@@ -86,6 +92,7 @@ impl core::error::Error for IoError {}
 
 /// The kinds of [`IoError`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum IoErrorKind {
     /// The address is taken by another socket.
     AddressInUse,
@@ -105,8 +112,10 @@ pub enum IoErrorKind {
 
 /// What a bound socket is and can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct BoundSocket {
     /// The address bound, with the real port.
+    #[cfg_attr(feature = "record", serde(with = "crate::record::wire::socket_addr"))]
     pub local: SocketAddr,
     /// How many datagrams one [`Transmit`] to this socket may hold (GSO); 1 if the platform cannot segment.
     pub max_segments: NonZeroUsize,
@@ -134,6 +143,7 @@ pub enum Query {
 
 /// The answer to a [`Query`].
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Answer {
     /// For the three IP queries. The node uses the first [`RESOLVED_ADDRESSES`](crate::limits::RESOLVED_ADDRESSES).
     Ips(Vec<IpAddr>),
@@ -147,6 +157,7 @@ pub enum Answer {
 /// and counted in [`Stats::inputs_ignored`](crate::Stats::inputs_ignored).
 #[derive(Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
     /// The time of [`Node::poll_timeout`](crate::Node::poll_timeout) has come. Harmless at any other time.
     Wake,
@@ -168,6 +179,7 @@ pub enum Input {
         /// The sending socket.
         socket: SocketId,
         /// The destination that was refused.
+        #[cfg_attr(feature = "record", serde(with = "crate::record::wire::socket_addr"))]
         to: SocketAddr,
         /// The operating system's reason.
         error: IoError,

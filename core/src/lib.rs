@@ -22,6 +22,8 @@ pub mod protocol_id;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod time;
 pub mod timers;
 pub mod transport;

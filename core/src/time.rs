@@ -19,6 +19,7 @@ fn saturating_nanos(duration: Duration) -> u64 {
 /// The node never reads a clock; every call that may depend on time takes a `Time`. A value lower than one seen before
 /// is treated as the highest one seen, so a clock that steps back stops the node's time rather than breaking it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(u64);
 
 impl Time {
@@ -96,6 +97,7 @@ impl fmt::Display for Time {
 ///
 /// Used only where the outside world needs a date: sequence numbers of peer records and the validity of certificates.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct UnixTime(u64);
 
 impl UnixTime {

@@ -7,6 +7,7 @@ use peerwork::{Keypair, Multiaddr, Rng, fuzzing, identity::PeerRecord};
 
 fn main() -> io::Result<()> {
     codecs()?;
+    logs()?;
     machines()?;
     nodes()
 }
@@ -33,6 +34,15 @@ fn line(text: &str) -> Vec<u8> {
     line.extend(text.as_bytes());
     line.push(b'\n');
     line
+}
+
+fn logs() -> io::Result<()> {
+    let sound = peerwork_fuzz::sound_log();
+    seed("replay_log", "sound", &[&[0], sound].concat())?;
+    seed("replay_log", "torn", &[&[0], &sound[..sound.len() * 2 / 3]].concat())?;
+    seed("replay_log", "changed", &[1, 1, 4, 0xff, 0xff])?;
+    seed("replay_log", "untouched", &[1, 0, 0])?;
+    noise("replay_log", 4, 100, &[0])
 }
 
 fn codecs() -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! | module | what it attacks | what must hold, besides no panic |
 //! |---|---|---|
 //! | [`codecs`] | everything that reads bytes of strangers | split as you like, the outcome is the same; what is held is bounded; what was read can be written and read again |
+//! | [`replay_log`] | the log of a recorded node | it replays, or ends in an error with words |
 //! | [`machines`] | one machine alone, in a harness | every call ends in its event, once; nothing is held when everything is over |
 //! | [`node_pair`] | two nodes on a bad network, with drivers and applications that misbehave | peers are who they are, streams deliver a prefix of what was sent, no hot loop, nothing left behind |
 //! | [`node_hostile`] | a node whose authenticated peer says anything on any stream | nobody else suffers |
@@ -15,13 +16,19 @@
 
 pub mod codecs;
 mod hostile;
+mod logs;
 pub mod machines;
 mod net;
 mod pair;
 mod source;
 mod watch;
 
-pub use self::{hostile::node_hostile, pair::node_pair, source::Source};
+pub use self::{
+    hostile::node_hostile,
+    logs::{replay_log, sound_log},
+    pair::node_pair,
+    source::Source,
+};
 
 /// A fuzz target: its name, which is also that of its binary and its folders, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("private_key", codecs::private_key),
     ("envelope", codecs::envelope),
     ("certificate", codecs::certificate),
+    ("replay_log", replay_log),
     ("machine_identify", machines::identify),
     ("machine_ping", machines::ping),
     ("machine_perf", machines::perf),

@@ -70,6 +70,7 @@ targets! {
     private_key: 200 of 120;
     envelope: 100 of 300;
     certificate: 100 of 60;
+    replay_log: 60 of 600;
     machine_identify: 200 of 400;
     machine_ping: 500 of 600;
     machine_perf: 500 of 600;

@@ -3,18 +3,18 @@
 use std::sync::LazyLock;
 
 use peerwork::Config;
-use peerwork_driver::{Handle, StartError, suite::Runtime};
+use peerwork_driver::{Handle, Options, StartError, suite::Runtime};
 
 /// `peerwork-tokio`, on a runtime of several threads that all tests of a process share.
 #[derive(Debug)]
 pub struct Tokio;
 
 impl Runtime for Tokio {
-    fn start(config: Config) -> Result<Handle, StartError> {
+    fn start_with(config: Config, options: Options) -> Result<Handle, StartError> {
         static RUNTIME: LazyLock<tokio::runtime::Runtime> =
             LazyLock::new(|| tokio::runtime::Runtime::new().expect("a tokio runtime"));
         let _guard = RUNTIME.enter();
-        peerwork_tokio::spawn(config)
+        peerwork_tokio::spawn_with(config, options)
     }
 }
 
@@ -23,8 +23,8 @@ impl Runtime for Tokio {
 pub struct Smol;
 
 impl Runtime for Smol {
-    fn start(config: Config) -> Result<Handle, StartError> {
-        peerwork_smol::spawn_thread(config)
+    fn start_with(config: Config, options: Options) -> Result<Handle, StartError> {
+        peerwork_smol::spawn_thread_with(config, options)
     }
 }
 
@@ -33,7 +33,7 @@ impl Runtime for Smol {
 pub struct Mio;
 
 impl Runtime for Mio {
-    fn start(config: Config) -> Result<Handle, StartError> {
-        peerwork_mio::spawn_thread(config)
+    fn start_with(config: Config, options: Options) -> Result<Handle, StartError> {
+        peerwork_mio::spawn_thread_with(config, options)
     }
 }

@@ -53,11 +53,12 @@ impl Node {
     /// Answers streams of a protocol. They arrive as [`Event::StreamInbound`](crate::Event::StreamInbound), and each must
     /// be used or [closed](StreamMut::close).
     pub fn register(&mut self, now: Time, protocol: ProtocolId) -> Result<(), RegisterError> {
+        log!(self, now, Register(Held::Ref(&protocol)));
         self.hub.advance(now);
         self.check_free(&protocol)?;
         self.hub.add_protocol(protocol, Registration { owner: Owner::App, framing: Framing::Raw });
         self.run();
-        Ok(())
+        told!(self, Ok(()))
     }
 
     fn check_free(&self, protocol: &ProtocolId) -> Result<(), RegisterError> {
@@ -72,6 +73,7 @@ impl Node {
 
     /// Answers a protocol no longer; streams that exist stay. `false` if the application had not registered it.
     pub fn unregister(&mut self, now: Time, protocol: &ProtocolId) -> bool {
+        log!(self, now, Unregister(Held::Ref(protocol)));
         self.hub.advance(now);
         let owner = self.hub.streams.registry.get(protocol).map(|registration| registration.owner);
         let known = matches!(owner, Some(Owner::App | Owner::Machine(MachineId::Request)));
@@ -79,7 +81,7 @@ impl Node {
             self.hub.remove_protocol(protocol);
             self.run();
         }
-        known
+        told!(self, known)
     }
 
     /// Opens a stream, proposing `protocols` in order. Ends in [`Event::StreamOpened`](crate::Event::StreamOpened) or
@@ -88,6 +90,7 @@ impl Node {
     /// With a single protocol, data may be written at once and travels behind the proposal, saving a round trip. If
     /// the peer refuses, that data is lost.
     pub fn open_stream(&mut self, now: Time, conn: ConnId, protocols: &[ProtocolId]) -> Result<StreamId, OpenError> {
+        log!(self, now, OpenStream { conn, protocols: protocols.into() });
         self.hub.advance(now);
         if protocols.is_empty() || protocols.len() > limits::PROPOSALS {
             return Err(OpenError::Protocols);
@@ -99,19 +102,28 @@ impl Node {
         let id = self.hub.streams.next_id();
         self.hub.on_conn(conn, |streams, cx| streams.open(cx, id, Owner::App, protocols.to_vec(), Framing::Raw));
         self.run();
-        Ok(id)
+        told!(self, Ok(id))
     }
 
     /// A stream of the application's.
     pub fn stream(&mut self, now: Time, stream: StreamId) -> Result<StreamMut<'_>, UnknownStream> {
-        self.hub.advance(now);
+        self.touch(now);
         self.hub.streams.get_app(stream).ok_or(UnknownStream)?;
         Ok(StreamMut { node: self, id: stream })
     }
 
+    /// A stream as a [`StreamMut`] has it, which need not be there any more. `None` if it is a machine's.
+    #[cfg(feature = "record")]
+    pub(crate) fn stream_again(&mut self, now: Time, stream: StreamId) -> Option<StreamMut<'_>> {
+        self.touch(now);
+        let streams = &self.hub.streams;
+        let of_a_machine = streams.get(stream).is_some() && streams.get_app(stream).is_none();
+        (!of_a_machine).then_some(StreamMut { node: self, id: stream })
+    }
+
     /// The request–response helper.
     pub fn requests(&mut self, now: Time) -> RequestsMut<'_> {
-        self.hub.advance(now);
+        self.touch(now);
         RequestsMut { node: self }
     }
 }
@@ -163,6 +175,7 @@ impl StreamMut<'_> {
     /// Takes the next piece of what has arrived, at most `max` bytes of it, without copying.
     pub fn read(&mut self, max: usize) -> Result<Read, StreamError> {
         let id = self.id;
+        log!(self.node, self.node.hub.now, Read { stream: id, max: max as u64 });
         let Some((conn, orphaned)) = self.stream().map(|stream| (stream.conn, stream.is_orphaned())) else {
             return Err(StreamError::ConnectionClosed);
         };
@@ -176,6 +189,8 @@ impl StreamMut<'_> {
         if !matches!(result, Ok(Read::Data(_) | Read::Blocked)) {
             self.settle(Some(conn));
         }
+        #[cfg(feature = "record")]
+        self.node.log_read(&result);
         result
     }
 
@@ -213,23 +228,31 @@ impl StreamMut<'_> {
 
     fn write_any(&mut self, data: Outgoing<'_>) -> Result<usize, StreamError> {
         let id = self.id;
-        self.node
+        #[cfg(feature = "record")]
+        let offer = self.node.log_offer(&data);
+        let result = self
+            .node
             .hub
             .on_stream(id, |streams, cx| streams.write(cx, id, data))
-            .unwrap_or(Err(StreamError::ConnectionClosed))
+            .unwrap_or(Err(StreamError::ConnectionClosed));
+        #[cfg(feature = "record")]
+        self.node.log_write(id, offer, &result);
+        result
     }
 
     /// Writes no more; the peer reads to the end of what was written.
     pub fn finish(&mut self) -> Result<(), StreamError> {
         let id = self.id;
+        log!(self.node, self.node.hub.now, Finish(id));
         let result = self.node.hub.on_stream(id, |streams, cx| streams.finish(cx, id));
         self.settle(None);
-        result.unwrap_or(Err(StreamError::ConnectionClosed))
+        told!(self.node, result.unwrap_or(Err(StreamError::ConnectionClosed)))
     }
 
     /// Aborts writing. The peer gets the code and loses what it has not read.
     pub fn reset(&mut self, code: u32) {
         let (id, conn) = (self.id, self.conn());
+        log!(self.node, self.node.hub.now, Reset { stream: id, code });
         self.node.hub.on_stream(id, |streams, cx| streams.reset_writing(cx, id, code));
         self.settle(conn);
     }
@@ -237,6 +260,7 @@ impl StreamMut<'_> {
     /// Aborts reading. The peer gets the code, if it has not agreed to the protocol yet, when it does.
     pub fn stop(&mut self, code: u32) {
         let (id, conn) = (self.id, self.conn());
+        log!(self.node, self.node.hub.now, Stop { stream: id, code });
         if self.stream().is_some_and(Stream::is_orphaned) {
             self.node.hub.streams.drop_orphan(id);
         } else {
@@ -248,6 +272,7 @@ impl StreamMut<'_> {
     /// Lets go of the stream: finishes writing, reads no more, forgets. What was written still arrives.
     pub fn close(mut self) {
         let (id, conn) = (self.id, self.conn());
+        log!(self.node, self.node.hub.now, Close(id));
         if self.stream().is_some_and(Stream::is_orphaned) {
             self.node.hub.streams.drop_orphan(id);
         } else {
@@ -265,6 +290,7 @@ pub struct RequestsMut<'a> {
 impl RequestsMut<'_> {
     /// Makes a protocol known, for sending and, if [`RequestConfig::serve`] says so, for answering.
     pub fn register(&mut self, protocol: ProtocolId, config: RequestConfig) -> Result<(), RegisterError> {
+        log!(self.node, self.node.hub.now, RegisterRequests(Held::Ref(&protocol), Held::Ref(&config)));
         self.node.check_free(&protocol)?;
         let largest = config.max_request.max(config.max_response);
         if largest > limits::MACHINE_MESSAGE {
@@ -276,47 +302,55 @@ impl RequestsMut<'_> {
             self.node.hub.add_protocol(protocol, Registration { owner: Owner::Machine(MachineId::Request), framing });
             self.node.run();
         }
-        Ok(())
+        told!(self.node, Ok(()))
     }
 
     /// Sends a request. Ends in [`Event::Response`](crate::Event::Response).
     pub fn send(&mut self, conn: ConnId, protocol: &ProtocolId, data: Bytes) -> Result<RequestId, RequestError> {
         let node = &mut *self.node;
+        log!(node, node.hub.now, SendRequest { conn, protocol: Held::Ref(protocol), data: data.as_ref().into() });
         let peer = node.hub.quic.conns.get(&conn).and_then(|conn| conn.peer());
         let peer = peer.ok_or(RequestError::UnknownConnection)?;
         let conn = if node.hub.is_going(conn) { node.hub.best_conn(peer).unwrap_or(conn) } else { conn };
         let result = node.request.send(&mut node.hub.cx(MachineId::Request), conn, protocol, data);
         self.settle();
-        result
+        told!(self.node, result)
     }
 
     /// Takes the payload of a request that arrived, or of a response. Once.
     pub fn take(&mut self, request: RequestId) -> Option<Bytes> {
-        self.node.request.take(request)
+        log!(self.node, self.node.hub.now, TakeRequest(request));
+        let taken = self.node.request.take(request);
+        #[cfg(feature = "record")]
+        self.node.log_taken(taken.as_ref());
+        taken
     }
 
     /// Answers a request.
     pub fn respond(&mut self, request: RequestId, data: Bytes) -> Result<(), RequestError> {
         let node = &mut *self.node;
+        log!(node, node.hub.now, Respond { request, data: data.as_ref().into() });
         let result = node.request.respond(&mut node.hub.cx(MachineId::Request), request, data);
         self.settle();
-        result
+        told!(self.node, result)
     }
 
     /// Turns a request down; the peer sees its stream reset.
     pub fn refuse(&mut self, request: RequestId) -> Result<(), RequestError> {
         let node = &mut *self.node;
+        log!(node, node.hub.now, Refuse(request));
         let result = node.request.refuse(&mut node.hub.cx(MachineId::Request), request);
         self.settle();
-        result
+        told!(self.node, result)
     }
 
     /// Gives up a request that this node sent. It ends in a response of [`RequestError::Cancelled`].
     pub fn cancel(&mut self, request: RequestId) -> Result<(), RequestError> {
         let node = &mut *self.node;
+        log!(node, node.hub.now, CancelRequest(request));
         let result = node.request.cancel(&mut node.hub.cx(MachineId::Request), request);
         self.settle();
-        result
+        told!(self.node, result)
     }
 
     fn settle(&mut self) {

@@ -36,6 +36,7 @@ use crate::{
 
 /// Whom to dial, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Dial {
     /// The peer that must answer, if it is known.
     pub peer: Option<PeerId>,

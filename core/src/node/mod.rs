@@ -11,6 +11,9 @@
 //!
 //! Any number of handlers and mutators may come between two polls, in any order.
 
+#[macro_use]
+mod record;
+
 mod app;
 mod conns;
 mod cx;
@@ -44,7 +47,7 @@ use self::{
     timer::Timer,
 };
 use crate::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Platform},
     entropy::{Entropy, Root},
     event::{CloseReason, ConnId, DialId, Direction, Event, ListenId, PerfId},
     fault::code,
@@ -78,6 +81,9 @@ pub struct Node {
     ping: Ping,
     perf: Perf,
     request: Request,
+    /// What writes down every call, if somebody wants that.
+    #[cfg(feature = "record")]
+    recorder: Option<Box<crate::record::Recorder>>,
 }
 
 /// There is no such connection, or it is closed.
@@ -115,8 +121,19 @@ impl Node {
         config.validate()?;
         let platform = config.platform.clone().ok_or(ConfigError::NoPlatform)?;
         let root = Root::draw(&mut *entropy);
+        Self::with_root(config, &platform, &root, now, wall)
+    }
+
+    /// What is the same for a node that is new and one that is made again from a log.
+    fn with_root(
+        config: Config,
+        platform: &Platform,
+        root: &Root,
+        now: Time,
+        wall: UnixTime,
+    ) -> Result<Self, ConfigError> {
         let identity = config.identity.clone().unwrap_or_else(|| Keypair::from_seed(root.stream("identity").array()));
-        let crypto = QuicCrypto::new(&platform, &config.quic, &identity, &root)?;
+        let crypto = QuicCrypto::new(platform, &config.quic, &identity, root)?;
         let hasher = NodeHasher::new(&mut root.stream("hash maps"));
         let local = Local {
             peer_id: identity.peer_id(),
@@ -132,12 +149,14 @@ impl Node {
             ping: Ping::new(config.ping.clone(), seed),
             perf: Perf::new(seed),
             request: Request::new(seed),
+            #[cfg(feature = "record")]
+            recorder: None,
             hub: Hub {
                 now,
                 wall,
                 wall_set: now,
                 local,
-                rngs: MachineRngs::new(&root),
+                rngs: MachineRngs::new(root),
                 timers: Timers::default(),
                 machine_timers: Map::with_hasher(hasher),
                 quic: Quic::new(crypto, &config.quic, platform.origin, hasher),
@@ -178,7 +197,10 @@ impl Node {
 
     /// The next command for the driver or event for the application.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.hub.outputs.pop_front()
+        let output = self.hub.outputs.pop_front();
+        #[cfg(feature = "record")]
+        self.log_output(output.as_ref());
+        output
     }
 
     /// The next batch of datagrams, appended to `buf`. `None` when there is nothing to send now.
@@ -186,6 +208,8 @@ impl Node {
     /// A driver that cannot send keeps the batch, or drops it (which QUIC repairs as loss), and says
     /// [`Input::SocketBlocked`].
     pub fn poll_transmit(&mut self, now: Time, buf: &mut TransmitBuf<'_>) -> Option<Transmit> {
+        #[cfg(feature = "record")]
+        self.log_poll_transmit(now, buf);
         self.hub.advance(now);
         self.wake_up();
         let transmit = self.hub.next_transmit(buf);
@@ -193,6 +217,8 @@ impl Node {
         if transmit.is_none() && !self.hub.quic.has_parked() && !self.hub.backlog {
             self.finish_shutdown();
         }
+        #[cfg(feature = "record")]
+        self.log_transmit(transmit.as_ref(), buf);
         transmit
     }
 
@@ -213,6 +239,7 @@ impl Node {
 
     /// Takes in something that happened outside. Whatever follows is there to be polled when this returns.
     pub fn handle(&mut self, now: Time, input: Input) {
+        log!(self, now, Handle(Held::Ref(&input)));
         self.hub.stats.inputs += 1;
         self.hub.advance(now);
         self.wake_up();
@@ -240,14 +267,16 @@ impl Node {
     /// Listens on an address such as `/ip4/0.0.0.0/udp/4001/quic-v1`; port 0 means any. Ends in [`Event::Listening`] or
     /// [`Event::ListenFailed`].
     pub fn listen(&mut self, now: Time, address: Multiaddr) -> Result<ListenId, ListenError> {
+        log!(self, now, Listen(Held::Ref(&address)));
         self.hub.advance(now);
         let listener = self.hub.listen(&address)?;
         self.run();
-        Ok(listener)
+        told!(self, Ok(listener))
     }
 
     /// Takes in no more newcomers on a listener. Connections on its socket stay; without any, the socket is closed.
     pub fn unlisten(&mut self, now: Time, listener: ListenId) -> Result<(), UnknownListener> {
+        log!(self, now, Unlisten(listener));
         self.hub.advance(now);
         self.hub.unlisten(listener)?;
         self.run();
@@ -257,14 +286,16 @@ impl Node {
     /// Reaches for a peer. Ends in [`Event::Dialed`] or [`Event::DialFailed`]; at once with the existing connection if
     /// there is one to the peer.
     pub fn dial(&mut self, now: Time, dial: Dial) -> Result<DialId, DialError> {
+        log!(self, now, Dial(Held::Ref(&dial)));
         self.hub.advance(now);
         let id = self.hub.dial(dial)?;
         self.run();
-        Ok(id)
+        told!(self, Ok(id))
     }
 
     /// Gives up a dial. It ends in [`Event::DialFailed`] with [`DialFailure::Cancelled`](crate::DialFailure::Cancelled).
     pub fn cancel_dial(&mut self, now: Time, dial: DialId) -> Result<(), UnknownDial> {
+        log!(self, now, CancelDial(dial));
         self.hub.advance(now);
         self.hub.cancel_dial(dial)?;
         self.run();
@@ -273,6 +304,7 @@ impl Node {
 
     /// Remembers an address of a peer, for dialling it by its id.
     pub fn add_address(&mut self, peer: PeerId, address: Multiaddr) {
+        log!(self, self.hub.now, AddAddress(peer, Held::Ref(&address)));
         if peer != self.hub.local.peer_id {
             let forgot = self.hub.peers.learn(peer, address);
             self.hub.note_forgotten(forgot);
@@ -282,6 +314,7 @@ impl Node {
     /// Closes a connection. The peer gets to know the code and the words, of which at most
     /// [`CLOSE_REASON_LEN`](limits::CLOSE_REASON_LEN) bytes. Data not yet delivered is lost.
     pub fn disconnect(&mut self, now: Time, conn: ConnId, code: u32, reason: &str) -> Result<(), UnknownConnection> {
+        log!(self, now, Disconnect { conn, code, reason: reason.into() });
         self.hub.advance(now);
         if self.hub.quic.conns.get(&conn).and_then(|conn| conn.peer()).is_none() {
             return Err(UnknownConnection);
@@ -294,15 +327,17 @@ impl Node {
 
     /// Pings the peer at the other end of a connection. Ends in [`Event::Ping`]; if a ping is under way, in that one's.
     pub fn ping(&mut self, now: Time, conn: ConnId) -> Result<(), UnknownConnection> {
+        log!(self, now, Ping(conn));
         self.hub.advance(now);
         let known = self.ping.ping(&mut self.hub.cx(MachineId::Ping), conn);
         self.hub.carry_out(MachineId::Ping);
         self.run();
-        if known { Ok(()) } else { Err(UnknownConnection) }
+        told!(self, if known { Ok(()) } else { Err(UnknownConnection) })
     }
 
     /// Measures throughput with a peer that serves `/perf/1.0.0`. Ends in [`Event::Perf`].
     pub fn perf(&mut self, now: Time, conn: ConnId, up: u64, down: u64) -> Result<PerfId, UnknownConnection> {
+        log!(self, now, Perf { conn, up, down });
         self.hub.advance(now);
         if self.hub.quic.conns.get(&conn).and_then(|conn| conn.peer()).is_none() {
             return Err(UnknownConnection);
@@ -310,11 +345,12 @@ impl Node {
         let id = self.perf.start(&mut self.hub.cx(MachineId::Perf), conn, up, down);
         self.hub.carry_out(MachineId::Perf);
         self.run();
-        Ok(id)
+        told!(self, Ok(id))
     }
 
     /// Closes all connections, then all sockets, and ends in [`Event::ShutDown`]. From now on nothing is dialled or let in.
     pub fn shutdown(&mut self, now: Time) {
+        log!(self, now, Shutdown);
         self.hub.advance(now);
         if self.hub.shutdown != Shutdown::No {
             return;

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Echo(EchoArgs),
     /// Measure the throughput to a peer
     Perf(PerfArgs),
+    /// Run a peer's record again, bit for bit
+    Replay(ReplayArgs),
     /// Nine peers on three drivers meet, talk, and lose each other
     Demo(DemoArgs),
 }
@@ -54,6 +56,7 @@ impl Command {
             Self::Ping(args) => args.client.json,
             Self::Echo(args) => args.client.json,
             Self::Perf(args) => args.client.json,
+            Self::Replay(args) => args.json,
             Self::Demo(args) => args.json,
         }
     }
@@ -81,6 +84,7 @@ Examples:
   peerwork run
   peerwork run --listen 0.0.0.0:4001 --listen '[::]:4001' --key peer.key --echo --perf
   peerwork run --dial 192.0.2.1:4001 --json
+  peerwork run --record peer.log; peerwork replay peer.log
   peerwork run --print-config > peerwork.toml; peerwork run --config peerwork.toml
 
 Ends by Ctrl-C or SIGTERM, saying goodbye to its peers; a second Ctrl-C ends it at once."))]
@@ -109,6 +113,10 @@ pub(crate) struct RunArgs {
     /// Serve /perf/1.0.0: send any peer as many bytes as it asks for
     #[arg(long)]
     pub(crate) perf: bool,
+    /// File for a record of everything that happens to the peer, to be run again by `peerwork replay`; must not exist.
+    /// It holds the private key and all traffic: keep it to yourself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
@@ -129,6 +137,10 @@ pub(crate) struct ClientArgs {
     /// What moves the packets
     #[arg(long, value_enum, default_value_t)]
     pub(crate) driver: DriverKind,
+    /// File for a record of everything that happens to the peer, to be run again by `peerwork replay`; must not exist.
+    /// It holds the private key and all traffic: keep it to yourself
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
@@ -203,6 +215,44 @@ Examples:
   peerwork demo --json")]
 pub(crate) struct DemoArgs {
     /// Print the summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A record is made by --record, or by any program with Options::record or Node::recorded. The peer is made again from it,
+gets the same inputs at the same times, and must give the same outputs, which is checked all along; nothing is sent. Times
+are the peer's own, from its start; of other peers' ids, the last characters are shown. A record that was cut off, by a crash for example, is replayed as far as it goes.
+
+Examples:
+  peerwork run --record peer.log
+  peerwork replay peer.log                                   what happened
+  peerwork replay peer.log --until-event Disconnected        how things stood when the first connection ended
+  peerwork replay peer.log --from 12.5s --until 13s --calls  everything that was done to it in that time
+
+The exit code is 1 if the record cannot be read or comes out differently (another version of peerwork, for example, or a
+bug), or if --until-event was not met.")]
+pub(crate) struct ReplayArgs {
+    /// The record
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Stop at this time, and print how things stand
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) until: Option<Duration>,
+    /// Stop at the first event whose text contains this, and print how things stand
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) until_event: Option<String>,
+    /// Print nothing from before this time; what is there is replayed all the same
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) from: Option<Duration>,
+    /// Print the calls too, commands, and what is sent
+    #[arg(long)]
+    pub(crate) calls: bool,
+    /// Print only how it ended
+    #[arg(long, conflicts_with = "calls")]
+    pub(crate) quiet: bool,
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use peerwork::{Config, Event, Keypair, Multiaddr, protocol::identify::message::escape};
-use peerwork_driver::{ConnectError, Connection, Handle, Subscription, keyfile};
+use peerwork_driver::{ConnectError, Connection, Handle, Options, Record, Subscription, keyfile};
 
 use crate::{args::ClientArgs, driver::DriverKind, failure::Failure};
 
@@ -26,7 +26,7 @@ impl Client {
         config.dial.timeout = args.timeout;
         config.dial.attempt_timeout = args.timeout;
         config.identity = args.key.as_deref().map(key).transpose()?;
-        let handle = start(args.driver, config)?;
+        let handle = start(args.driver, config, args.record.as_deref())?;
         let events = handle.events();
         let dialled = &args.address.0;
         let connection =
@@ -68,9 +68,21 @@ impl Client {
     }
 }
 
-/// Starts a node and drives it in the background.
-pub(crate) fn start(driver: DriverKind, config: Config) -> Result<Handle, Failure> {
-    driver.start(config).map(|running| running.handle).map_err(|error| Failure::new(error.to_string()))
+/// Starts a node and drives it in the background, recording it if there is a file for that.
+pub(crate) fn start(driver: DriverKind, config: Config, record: Option<&Path>) -> Result<Handle, Failure> {
+    let mut options = Options::default();
+    options.record = record.map(|path| {
+        let shown = path.display().to_string();
+        Record::to(path).on_error(move |error| {
+            eprintln!("warning: recording to {shown} has ended: {}; the peer goes on", error.error);
+        })
+    });
+    let started = driver.start_with(config, options);
+    let handle = started.map(|running| running.handle).map_err(|error| Failure::new(error.to_string()))?;
+    if let Some(path) = record {
+        eprintln!("recording to {}, which holds the private key and all traffic: keep it to yourself", path.display());
+    }
+    Ok(handle)
 }
 
 /// The key in this file, which is made if it is missing.

@@ -42,10 +42,15 @@ impl DriverKind {
 
     /// Starts a node.
     pub(crate) fn start(self, config: Config) -> Result<Running, StartError> {
+        self.start_with(config, Options::default())
+    }
+
+    /// The same with options.
+    pub(crate) fn start_with(self, config: Config, options: Options) -> Result<Running, StartError> {
         match self {
-            Self::Tokio => start::<Tokio>(config),
-            Self::Smol => start::<Smol>(config),
-            Self::Mio => start::<Mio>(config),
+            Self::Tokio => start::<Tokio>(config, options),
+            Self::Smol => start::<Smol>(config, options),
+            Self::Mio => start::<Mio>(config, options),
         }
     }
 }
@@ -85,14 +90,14 @@ impl Running {
 /// A way to drive a node.
 trait Driver {
     /// Makes a node and what drives it, to be run on a thread of its own until the node ends or `killed` is set.
-    fn prepare(config: Config, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError>;
+    fn prepare(config: Config, options: Options, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError>;
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-fn start<D: Driver>(config: Config) -> Result<Running, StartError> {
+fn start<D: Driver>(config: Config, options: Options) -> Result<Running, StartError> {
     let kill = Arc::new(AtomicBool::new(false));
-    let (job, handle) = D::prepare(config, Arc::clone(&kill))?;
+    let (job, handle) = D::prepare(config, options, Arc::clone(&kill))?;
     thread::Builder::new().name("peerwork".into()).spawn(job).map_err(StartError::Runtime)?;
     Ok(Running { handle, kill })
 }
@@ -100,12 +105,20 @@ fn start<D: Driver>(config: Config) -> Result<Running, StartError> {
 enum Tokio {}
 
 impl Driver for Tokio {
-    fn prepare(config: Config, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
+    fn prepare(config: Config, options: Options, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-        let (driver, handle) = {
+        let started = {
             let _guard = runtime.enter();
-            peerwork_tokio::start(config, Options::default())?
+            peerwork_tokio::start(config, options)
+        };
+        let (driver, handle) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                // Dropping it here, where the program's own runtime runs, would be a panic.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         Ok((Box::new(move || runtime.block_on(Until { driver, killed })), handle))
     }
@@ -114,8 +127,8 @@ impl Driver for Tokio {
 enum Smol {}
 
 impl Driver for Smol {
-    fn prepare(config: Config, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
-        let (driver, handle) = peerwork_smol::start(config)?;
+    fn prepare(config: Config, options: Options, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
+        let (driver, handle) = peerwork_smol::start_with(config, options)?;
         Ok((Box::new(move || async_io::block_on(Until { driver, killed })), handle))
     }
 }
@@ -123,9 +136,9 @@ impl Driver for Smol {
 enum Mio {}
 
 impl Driver for Mio {
-    fn prepare(config: Config, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
+    fn prepare(config: Config, options: Options, killed: Arc<AtomicBool>) -> Result<(Job, Handle), StartError> {
         let mut poll = mio::Poll::new().map_err(StartError::Runtime)?;
-        let mut peer = peerwork_mio::Peer::new(config, poll.registry(), 0..peerwork_mio::TOKENS)?;
+        let mut peer = peerwork_mio::Peer::with_options(config, options, poll.registry(), 0..peerwork_mio::TOKENS)?;
         let handle = peer.handle();
         peer.release();
         let job = move || {

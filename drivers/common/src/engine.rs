@@ -27,6 +27,7 @@ use crate::{
     clock::{Clock, OsEntropy, platform},
     error::StartError,
     interfaces::Interfaces,
+    recorder::{Record, Recorder},
     shared::{Shared, State},
     udp::{MAX_SEGMENTS, Outgoing, Slots, UdpPort, io_error},
     wall::WallClock,
@@ -53,11 +54,13 @@ pub struct Options {
     /// Size in bytes asked for of each socket's kernel buffers, one for each direction. The kernel may grant less:
     /// on Linux, `net.core.rmem_max` and `wmem_max` are its limits.
     pub socket_buffer: usize,
+    /// Writes down everything that happens to the node, for a replay.
+    pub record: Option<Record>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { resolver: Resolver::new(), socket_buffer: 2 * 1024 * 1024 }
+        Self { resolver: Resolver::new(), socket_buffer: 2 * 1024 * 1024, record: None }
     }
 }
 
@@ -122,6 +125,7 @@ pub struct Engine<S> {
     wake: Vec<Waker>,
     interfaces: Interfaces,
     wall: WallClock,
+    recorder: Option<Recorder>,
 }
 
 struct Port<S> {
@@ -156,11 +160,20 @@ struct Round {
 impl<S: SocketIo> Engine<S> {
     /// Makes a node, with the operating system's randomness and clock, and this crate's
     /// [`platform`](crate::platform) if the configuration has none.
-    pub fn new(mut config: Config, options: Options) -> Result<(Self, Handle), StartError> {
+    pub fn new(mut config: Config, mut options: Options) -> Result<(Self, Handle), StartError> {
         let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
         config.platform.get_or_insert_with(platform);
         let clock = Clock::start();
-        let node = Node::new(config, Box::new(entropy), clock.now(), Clock::wall())?;
+        let (now, wall) = (clock.now(), Clock::wall());
+        let (node, recorder) = match options.record.take() {
+            None => (Node::new(config, Box::new(entropy), now, wall)?, None),
+            Some(record) => {
+                // Before there is a file.
+                config.validate()?;
+                let (recorder, sink) = record.start()?;
+                (Node::recorded(config, Box::new(entropy), now, wall, sink)?, Some(recorder))
+            }
+        };
         let shared = Arc::new(Shared::new(node, clock));
         let handle = Handle::new(Arc::clone(&shared));
         let engine = Self {
@@ -176,6 +189,7 @@ impl<S: SocketIo> Engine<S> {
             wake: Vec::new(),
             interfaces: Interfaces::default(),
             wall: WallClock::new(clock),
+            recorder,
         };
         Ok((engine, handle))
     }
@@ -453,6 +467,19 @@ impl<S: SocketIo> Engine<S> {
         for port in self.ports.drain(..) {
             reactor.close(port.io);
         }
+        self.end();
+    }
+}
+
+impl<S> Engine<S> {
+    /// Ends the node. If it was recorded, the log is complete before anybody gets to know.
+    fn end(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            if let Some(mut state) = self.shared.lock_running() {
+                state.node.stop_recording();
+            }
+            recorder.finish();
+        }
         self.shared.end();
     }
 }
@@ -492,7 +519,7 @@ impl<S: SocketIo> Port<S> {
 
 impl<S> Drop for Engine<S> {
     fn drop(&mut self) {
-        self.shared.end();
+        self.end();
     }
 }
 

@@ -23,6 +23,9 @@ pub enum StartError {
     /// The operating system has no randomness.
     #[error("the operating system's random generator fails: {0}")]
     Entropy(#[source] io::Error),
+    /// The log asked for cannot be written.
+    #[error(transparent)]
+    Record(#[from] crate::RecordError),
     /// The driver's runtime, event loop or thread cannot be used.
     #[error("the driver cannot run: {0}")]
     Runtime(#[source] io::Error),

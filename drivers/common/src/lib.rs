@@ -6,6 +6,7 @@
 //! - [`Handle`] is the async face of a node: futures for what takes time, streams that implement the io traits of
 //!   futures-io and tokio, subscriptions to events. It names no runtime.
 //! - [`Engine`] is one turn of the crank: datagrams in, timers, commands, events, datagrams out.
+//! - [`Record`] has a node write down everything that happens to it, for a replay.
 //! - [`Resolver`] looks up names, [`keyfile`] keeps a node's key, [`Clock`] and [`OsEntropy`] are what they say.
 //!
 //! With a handle from any of the drivers:
@@ -45,6 +46,7 @@ mod handle;
 mod incoming;
 mod interfaces;
 pub mod keyfile;
+mod recorder;
 mod resolver;
 mod shared;
 mod stream;
@@ -67,5 +69,6 @@ pub use handle::{
 pub use incoming::{InboundRequest, InboundRequests, Incoming};
 /// The operating system's socket, as [`SocketIo`] lends it.
 pub use noq_udp::UdpSockRef;
+pub use recorder::{Record, RecordError};
 pub use resolver::Resolver;
 pub use stream::{Opening, PREFETCH, ReadHalf, Stream, WriteHalf};

@@ -18,13 +18,15 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use peerwork::{Config, Event, Multiaddr, ProtocolId};
 
-use crate::{Connection, Handle, StartError, Stream, Subscription};
+use crate::{Connection, Handle, Options, StartError, Stream, Subscription};
 
 mod connections;
+mod recording;
 mod requests;
 mod streams;
 
 pub use connections::*;
+pub use recording::*;
 pub use requests::*;
 pub use streams::*;
 
@@ -34,7 +36,12 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// A driver, and what it runs on.
 pub trait Runtime {
     /// Starts a node that is driven in the background from then on.
-    fn start(config: Config) -> Result<Handle, StartError>;
+    fn start_with(config: Config, options: Options) -> Result<Handle, StartError>;
+
+    /// The same without options.
+    fn start(config: Config) -> Result<Handle, StartError> {
+        Self::start_with(config, Options::default())
+    }
 }
 
 /// Makes a test of each function of the suite: `parity_suite!(Mine)` with two nodes of the same driver, or
@@ -77,6 +84,9 @@ macro_rules! parity_suite {
             requests_64_in_flight
             a_request_that_is_not_answered_fails
             a_request_that_is_too_large_is_refused
+            a_recorded_node_is_replayed_bit_for_bit
+            a_node_that_vanishes_leaves_a_complete_log
+            a_recording_never_overwrites
         );
     };
     (@tests $a:ty, $b:ty: $($name:ident)*) => {

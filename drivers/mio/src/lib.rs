@@ -72,6 +72,16 @@ impl Peer {
     /// A [`mio::Poll`] can have one [`mio::Waker`] only, and this makes it. If the loop has one already, see
     /// [`with_waker`](Self::with_waker).
     pub fn new(config: Config, registry: &Registry, tokens: Range<usize>) -> Result<Self, StartError> {
+        Self::with_options(config, Options::default(), registry, tokens)
+    }
+
+    /// The same with options.
+    pub fn with_options(
+        config: Config,
+        options: Options,
+        registry: &Registry,
+        tokens: Range<usize>,
+    ) -> Result<Self, StartError> {
         let (first, rest) = (Token(tokens.start), tokens.start.saturating_add(1)..tokens.end);
         if rest.is_empty() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "a node needs two tokens at least");
@@ -79,7 +89,7 @@ impl Peer {
         }
         let waker = mio::Waker::new(registry, first).map_err(StartError::Runtime)?;
         let waker = Waker::from(Arc::new(LoopWaker(waker)));
-        let mut peer = Self::with_waker(config, Options::default(), rest, waker)?;
+        let mut peer = Self::with_waker(config, options, rest, waker)?;
         peer.wake = Some(first);
         Ok(peer)
     }
@@ -184,8 +194,13 @@ pub fn run(mut peer: Peer, mut poll: Poll) -> io::Result<()> {
 /// Starts a node in a loop on a thread of its own. It ends with the node: after [`Handle::shutdown`], or when the last
 /// handle is dropped.
 pub fn spawn_thread(config: Config) -> Result<Handle, StartError> {
+    spawn_thread_with(config, Options::default())
+}
+
+/// The same with options.
+pub fn spawn_thread_with(config: Config, options: Options) -> Result<Handle, StartError> {
     let poll = Poll::new().map_err(StartError::Runtime)?;
-    let mut peer = Peer::new(config, poll.registry(), 0..TOKENS)?;
+    let mut peer = Peer::with_options(config, options, poll.registry(), 0..TOKENS)?;
     let handle = peer.handle();
     peer.release();
     std::thread::Builder::new()

@@ -64,7 +64,12 @@ pub fn spawn_on(executor: &Executor<'_>, config: Config) -> Result<Handle, Start
 
 /// Starts a node on a thread of its own.
 pub fn spawn_thread(config: Config) -> Result<Handle, StartError> {
-    let (driver, handle) = start(config)?;
+    spawn_thread_with(config, Options::default())
+}
+
+/// The same with options.
+pub fn spawn_thread_with(config: Config, options: Options) -> Result<Handle, StartError> {
+    let (driver, handle) = start_with(config, options)?;
     std::thread::Builder::new()
         .name("peerwork".into())
         .spawn(|| async_io::block_on(driver))

@@ -4,4 +4,5 @@ pub(crate) mod echo;
 pub(crate) mod id;
 pub(crate) mod perf;
 pub(crate) mod ping;
+pub(crate) mod replay;
 pub(crate) mod run;

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: RunArgs, out: Out) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let mut node = settings.node.clone();
     node.identity = settings.key.as_deref().map(client::key).transpose()?;
-    let handle = client::start(settings.driver, node)?;
+    let handle = client::start(settings.driver, node, args.record.as_deref())?;
     let mut events = handle.events_with_capacity(EVENTS);
     let refused = |error| Failure::new(format!("{error}"));
     if settings.echo {

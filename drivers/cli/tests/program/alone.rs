@@ -69,7 +69,7 @@ fn errors_are_json_too_if_that_was_asked_for() {
 
 #[test]
 fn every_command_explains_itself_with_examples() {
-    for command in ["id", "run", "ping", "echo", "perf", "demo"] {
+    for command in ["id", "run", "ping", "echo", "perf", "replay", "demo"] {
         let help = run(&[command, "--help"]);
         assert_eq!(help.code, Some(0));
         assert!(help.stdout.contains("Examples:") && help.stdout.contains(&format!("peerwork {command}")), "{help:?}");

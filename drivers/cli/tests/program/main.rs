@@ -3,3 +3,4 @@
 mod alone;
 mod harness;
 mod peers;
+mod replay;
