@@ -19,11 +19,11 @@ mod peers;
 pub mod probe;
 pub mod protocol;
 pub mod protocol_id;
+#[cfg(feature = "record")]
+pub mod record;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
-#[cfg(feature = "record")]
-pub mod record;
 pub mod time;
 pub mod timers;
 pub mod transport;

@@ -24,10 +24,10 @@ pub mod dice;
 pub mod net;
 pub mod null;
 pub mod outcome;
-pub mod wheel;
+pub mod report;
 pub mod tier;
 pub mod trace;
-pub mod report;
+pub mod wheel;
 
 use std::{
     cmp::Reverse,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn platform() -> Platform {
-    Platform { crypto: Arc::new(rustls::crypto::ring::default_provider()), origin: Instant::now() }
+    Platform::new(Arc::new(rustls::crypto::ring::default_provider()), Instant::now())
 }
 
 fn millis(millis: u64) -> Duration {
