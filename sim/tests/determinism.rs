@@ -67,37 +67,37 @@ fn run(seed: u64, handling: Handling) -> World {
 }
 
 #[test]
-fn one_seed_gives_one_transcript() {
+fn one_seed_gives_one_digest() {
     let first = run(1, Handling::default());
-    assert_eq!(first.transcript(), run(1, Handling::default()).transcript());
-    assert_ne!(first.transcript(), run(2, Handling::default()).transcript());
+    assert_eq!(first.digest(), run(1, Handling::default()).digest());
+    assert_ne!(first.digest(), run(2, Handling::default()).digest());
     assert!(first.packets().delivered > 1000, "{:?}", first.packets());
 }
 
 /// Runs the same test binary again, as another process with other hash seeds, addresses and threads.
 #[test]
-fn another_process_gives_the_same_transcript() {
-    const CHILD: &str = "PEERWORK_SIM_TRANSCRIPT";
-    let own = run(7, Handling::default()).transcript();
+fn another_process_gives_the_same_digest() {
+    const CHILD: &str = "PEERWORK_SIM_DIGEST";
+    let own = run(7, Handling::default()).digest();
     if std::env::var_os(CHILD).is_some() {
-        println!("\ntranscript {own}");
+        println!("\ndigest {own}");
         return;
     }
-    let test = "another_process_gives_the_same_transcript";
+    let test = "another_process_gives_the_same_digest";
     let exe = std::env::current_exe().unwrap();
     let child = Command::new(exe).args([test, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
     let out = String::from_utf8_lossy(&child.stdout).into_owned();
-    assert!(out.contains(&format!("transcript {own}")), "{own}\n{out}");
+    assert!(out.contains(&format!("digest {own}")), "{own}\n{out}");
 }
 
-/// The transcript of seed 7, from a debug and from a release build alike, on any machine.
+/// The digest of seed 7, from a debug and from a release build alike, on any machine.
 #[test]
-fn debug_and_release_builds_give_the_recorded_transcript() {
-    let recorded = include_str!("transcript-of-seed-7.txt").trim();
+fn debug_and_release_builds_give_the_recorded_digest() {
+    let recorded = include_str!("digest-of-seed-7.txt").trim();
     assert_eq!(
-        run(7, Handling::default()).transcript(),
+        run(7, Handling::default()).digest(),
         recorded,
-        "if you changed what nodes put out, write the left value to sim/tests/transcript-of-seed-7.txt"
+        "if you changed what nodes put out, write the left value to sim/tests/digest-of-seed-7.txt"
     );
 }
 

@@ -4,11 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use peerwork::ProtocolId;
+use peerwork_sim::units;
 
 use crate::{
     addr::{DialAddr, ListenAddr},
     driver::DriverKind,
-    units,
 };
 
 const ADDRESSES: &str = "\

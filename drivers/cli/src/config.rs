@@ -8,13 +8,13 @@ use std::{
 };
 
 use peerwork::{Config, ConfigError};
+use peerwork_sim::units;
 use toml::de::{DeTable, DeValue};
 
 use crate::{
     addr::{DialAddr, ListenAddr},
     driver::DriverKind,
     failure::Failure,
-    units,
 };
 
 /// Everything that `peerwork run` can be told.

@@ -10,7 +10,6 @@ mod driver;
 mod echo;
 mod failure;
 mod out;
-mod units;
 
 use std::process::ExitCode;
 

@@ -27,7 +27,6 @@ use crate::dice::{Dice, Domain};
 mod access;
 mod loss;
 mod queue;
-mod span;
 #[cfg(test)]
 mod tests;
 
@@ -94,14 +93,14 @@ impl From<&'static str> for Cause {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Path {
     /// One way, instead of what the regions of both ends say.
-    #[serde(with = "span::option", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "crate::units::span_option", skip_serializing_if = "Option::is_none")]
     pub latency: Option<Duration>,
     /// How much longer than `latency`, or than what regions say, this direction takes, in millionths of it; from −1 000
     /// 000. With the opposite number on the way back the round trip stays as it is.
     #[serde(skip_serializing_if = "is_default")]
     pub skew_ppm: i32,
     /// Up to this much is added to each packet's time, evenly distributed.
-    #[serde(with = "span", skip_serializing_if = "is_default")]
+    #[serde(with = "crate::units::span", skip_serializing_if = "is_default")]
     pub jitter: Duration,
     /// Random loss.
     #[serde(skip_serializing_if = "is_default")]
@@ -113,7 +112,7 @@ pub struct Path {
     #[serde(skip_serializing_if = "is_default")]
     pub reorder_ppm: u32,
     /// How long it is held back. Zero: as long again as the lane takes, and at least 1 ms.
-    #[serde(with = "span", skip_serializing_if = "is_default")]
+    #[serde(with = "crate::units::span", skip_serializing_if = "is_default")]
     pub reorder_by: Duration,
     /// Probability that one bit of the payload is flipped, in millionths.
     #[serde(skip_serializing_if = "is_default")]

@@ -3,4 +3,6 @@
 pub mod lab;
 pub mod link;
 pub mod nat;
+pub mod network;
 pub mod region;
+pub mod weather;

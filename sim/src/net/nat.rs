@@ -372,6 +372,23 @@ impl Nat {
         Some(external)
     }
 
+    /// The external endpoint of an internal one, if there is one that is the same for all destinations or that was used
+    /// last. Changes nothing.
+    pub fn mapping_of(&self, now: Time, internal: SocketAddr) -> Option<SocketAddr> {
+        match self.model.kind {
+            Kind::Blocked => None,
+            Kind::Firewall => Some(internal),
+            Kind::Translate | Kind::Nat64 => {
+                let any = self.table.find(&Key { from: internal, to: To::Any }).and_then(|slot| self.table.get(slot));
+                let newest = || {
+                    let own = self.table.iter().filter(|entry| entry.key.from == internal);
+                    own.max_by_key(|entry| (entry.last, entry.id))
+                };
+                any.or_else(newest).filter(|entry| entry.end > now).map(|entry| entry.external)
+            }
+        }
+    }
+
     /// Drops what has ended. Every call that tells the time does so first.
     pub fn expire(&mut self, now: Time) {
         while let Some(entry) = self.table.expired(now) {

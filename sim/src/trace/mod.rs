@@ -86,6 +86,13 @@ pub trait Tap {
 
     /// A node's TLS has a new secret: a line of a key log without its end. Told before the first packet that needs it.
     fn key_line(&mut self, at: Time, node: &str, line: &str);
+
+    /// Where a node's QUIC is to log, if anywhere. Asked when the node starts.
+    #[cfg(feature = "qlog")]
+    fn qlog(&mut self, node: &str) -> Option<peerwork::transport::qlog::QlogHook> {
+        let _ = node;
+        None
+    }
 }
 
 /// Where one node's TLS leaves its secrets until the world fetches them for the tap: a node's
@@ -151,12 +158,6 @@ impl Folder {
         })
     }
 
-    /// Where one node's QUIC is to log: its [`Platform::qlog`](peerwork::Platform::qlog).
-    #[cfg(feature = "qlog")]
-    pub fn qlog(&self, node: &str) -> peerwork::transport::qlog::QlogHook {
-        qlog::to_folder(self.dir.join("qlog"), node)
-    }
-
     /// Ends the trace. An error is the first that there was since the beginning.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(error) = self.failed.take() {
@@ -190,5 +191,10 @@ impl Tap for Folder {
             let result = self.packets.secrets(line).and_then(|()| writeln!(self.keys, "{line}"));
             self.note(result);
         }
+    }
+
+    #[cfg(feature = "qlog")]
+    fn qlog(&mut self, node: &str) -> Option<peerwork::transport::qlog::QlogHook> {
+        Some(qlog::to_folder(self.dir.join("qlog"), node))
     }
 }

@@ -6,12 +6,13 @@ use peerwork::{StreamError, protocol::perf::PERF};
 use peerwork_driver::PerfError;
 use serde_json::{Value, json};
 
+use peerwork_sim::units::bytes;
+
 use crate::{
     args::PerfArgs,
     client::Client,
     failure::Failure,
     out::{Out, Paint, full, millis},
-    units::bytes,
 };
 
 pub(crate) async fn perf(args: PerfArgs, out: Out) -> Result<(), Failure> {

@@ -10,11 +10,12 @@ use super::{
     peers::{Board, Index, World},
     phases::Phase,
 };
+use peerwork_sim::units::bytes;
+
 use crate::{
     driver::DriverKind,
     failure::Failure,
     out::{Out, Paint, millis, time},
-    units::bytes,
 };
 
 /// Missing things that are listed; a broken driver makes many.

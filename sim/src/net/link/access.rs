@@ -7,7 +7,7 @@ use serde::{
     de::{self, value::MapAccessDeserializer},
 };
 
-use super::{Loss, Queue, Rate, is_default, span};
+use super::{Loss, Queue, Rate, is_default};
 use crate::{
     dice::Dice,
     net::region::{nearest, weighted},
@@ -19,10 +19,10 @@ use crate::{
 #[serde(remote = "Self", deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Access {
     /// One way, on average.
-    #[serde(with = "span", skip_serializing_if = "is_default")]
+    #[serde(with = "crate::units::span", skip_serializing_if = "is_default")]
     pub delay: Duration,
     /// Up to how much a packet takes less or more, evenly distributed. Counts up to `delay`.
-    #[serde(with = "span", skip_serializing_if = "is_default")]
+    #[serde(with = "crate::units::span", skip_serializing_if = "is_default")]
     pub jitter: Duration,
     /// Loss in each direction. The two lose independently of each other.
     #[serde(skip_serializing_if = "is_default")]

@@ -438,7 +438,7 @@ fn links_are_written_as_people_write_them() {
 fn bad_files_are_refused_in_words() {
     for (text, says) in [
         ("access = \"wfii\"", "`wifi`"),
-        ("access = { delay = \"12 parsecs\" }", "such as `250ms`"),
+        ("access = { delay = \"12 parsecs\" }", "for example, 250ms"),
         ("access = { delya = \"12ms\" }", "delya"),
         ("access = 7", "the name of an access link"),
         ("others = []", "share above 0"),

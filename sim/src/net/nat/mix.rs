@@ -1,13 +1,18 @@
 //! Populations of NATs.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, value::MapAccessDeserializer},
+};
 
 use super::{NatError, NatModel};
 use crate::dice::{Dice, Domain};
 
 /// A model and how common it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NatShare {
     /// The model.
     pub model: NatModel,
@@ -15,12 +20,63 @@ pub struct NatShare {
     pub weight_ppm: u32,
 }
 
-/// A population of NATs. In files, a list of [`NatShare`]s whose weights add up to a million. The first is what a decision of 0
-/// picks.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
+/// A population of NATs. In files, `wild`, one model (its [name](NatModel::named) or a table), or a list of [`NatShare`]s
+/// whose weights add up to a million. The first is what a decision of 0 picks.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NatMix {
     shares: Vec<NatShare>,
+}
+
+impl Serialize for NatMix {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.shares[..] {
+            [NatShare { model, weight_ppm: 1_000_000 }] => Serialize::serialize(model, to),
+            _ if *self == Self::wild() => to.serialize_str("wild"),
+            shares => Serialize::serialize(shares, to),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NatMix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = NatMix;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`wild`, a NAT model, or a list such as [{ model = \"symmetric\", weight-ppm = 1000000 }]")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<NatMix, E> {
+                if name == "wild" {
+                    return Ok(NatMix::wild());
+                }
+                NatModel::named(name).map(NatMix::only).map_err(|error| E::custom(format!("{error}, or `wild`")))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<NatMix, A::Error> {
+                <NatModel as Deserialize>::deserialize(MapAccessDeserializer::new(map)).map(NatMix::only)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<NatMix, A::Error> {
+                let mut shares = Vec::new();
+                while let Some(share) = seq.next_element()? {
+                    shares.push(share);
+                }
+                Ok(NatMix { shares })
+            }
+        }
+
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Default for NatMix {
+    /// Nothing before anybody.
+    fn default() -> Self {
+        Self::only(NatModel::open())
+    }
 }
 
 /// Tells this draw of [`Domain::Node`] from the others.

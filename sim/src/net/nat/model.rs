@@ -2,11 +2,14 @@
 
 use core::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, value::MapAccessDeserializer},
+};
 
 /// For which packets of an internal endpoint one mapping serves (RFC 4787, section 4.1). Ordered from the friendliest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Mapping {
     /// Endpoint-independent: all packets, whatever their destination.
     #[default]
@@ -19,7 +22,7 @@ pub enum Mapping {
 
 /// Whose packets a NAT lets in (RFC 4787, section 5). Ordered from the friendliest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Filtering {
     /// Endpoint-independent: anybody's.
     Eif,
@@ -32,7 +35,7 @@ pub enum Filtering {
 
 /// To what the filter's memory of destinations belongs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// To the internal endpoint: what it sent through one mapping opens all of its mappings.
     #[default]
@@ -43,7 +46,7 @@ pub enum Scope {
 
 /// How a new mapping gets its external port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Alloc {
     /// The internal port, if it is free; else see [`NatModel::on_conflict`].
     #[default]
@@ -69,7 +72,7 @@ pub enum Alloc {
 
 /// What happens if [`Alloc::Preserve`] or [`Alloc::Overload`] cannot have the internal port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Conflict {
     /// The next free port.
     #[default]
@@ -82,7 +85,7 @@ pub enum Conflict {
 
 /// What happens to packets from the inside to an external address of the NAT's own (RFC 4787, section 6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Hairpin {
     /// They are dropped.
     #[default]
@@ -95,7 +98,7 @@ pub enum Hairpin {
 
 /// What a NAT does that has no mapping or no port left for a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum OnFull {
     /// The packet is dropped.
     #[default]
@@ -106,7 +109,7 @@ pub enum OnFull {
 
 /// What happens to packets from outside that nobody inside has asked for: without a mapping, or filtered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Unsolicited {
     /// They vanish.
     #[default]
@@ -120,7 +123,7 @@ pub enum Unsolicited {
 
 /// Which of several external addresses a mapping gets (RFC 4787, section 4.1, "IP address pooling").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// All mappings of an internal address share one.
     #[default]
@@ -131,7 +134,7 @@ pub enum Pooling {
 
 /// What a box does to packets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Translates endpoints, and filters.
     #[default]
@@ -147,7 +150,7 @@ pub enum Kind {
 
 /// What internal endpoints get after a reboot, once they send again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Rebind {
     /// The external endpoint that they had, if the address is still there.
     #[default]
@@ -156,10 +159,10 @@ pub enum Rebind {
     New,
 }
 
-/// The behaviour of one NAT. In files, durations are whole seconds, and what is not given is as in [`Default`], a
-/// port-restricted cone.
+/// The behaviour of one NAT. In files, the [name](Self::named) of a model or a table, in which durations are written like
+/// `30s` and what is not given is as in [`Default`], a port-restricted cone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NatModel {
     /// What the box does.
     pub kind: Kind,
@@ -175,10 +178,10 @@ pub struct NatModel {
     pub on_conflict: Conflict,
     /// How long a mapping, or a hole in the filter, lives after its last packet when nothing has come back. RFC 4787 asks for
     /// at least two minutes; 20 s to 300 s are found.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::units::span")]
     pub t_unreplied: Duration,
     /// The same once traffic went both ways. Not less than `t_unreplied`.
-    #[serde(with = "seconds")]
+    #[serde(with = "crate::units::span")]
     pub t_stream: Duration,
     /// Whether packets coming in prolong lives too, and not only packets going out.
     pub inbound_refresh: bool,
@@ -222,12 +225,12 @@ impl Default for NatModel {
 pub const NAMES: [&str; 10] = [
     "open",
     "firewall",
-    "full_cone",
-    "address_restricted",
-    "port_restricted",
-    "port_restricted_poisoning",
+    "full-cone",
+    "address-restricted",
+    "port-restricted",
+    "port-restricted-poisoning",
     "symmetric",
-    "carrier_grade",
+    "carrier-grade",
     "blocked",
     "nat64",
 ];
@@ -305,12 +308,12 @@ impl NatModel {
         Ok(match name {
             "open" => Self::open(),
             "firewall" => Self::firewall(),
-            "full_cone" => Self::full_cone(),
-            "address_restricted" => Self::address_restricted(),
-            "port_restricted" => Self::port_restricted(),
-            "port_restricted_poisoning" => Self::port_restricted_poisoning(),
+            "full-cone" => Self::full_cone(),
+            "address-restricted" => Self::address_restricted(),
+            "port-restricted" => Self::port_restricted(),
+            "port-restricted-poisoning" => Self::port_restricted_poisoning(),
             "symmetric" => Self::symmetric(),
-            "carrier_grade" => Self::carrier_grade(),
+            "carrier-grade" => Self::carrier_grade(),
             "blocked" => Self::blocked(),
             "nat64" => Self::nat64(),
             _ => return Err(NatError::Name(name.to_owned())),
@@ -461,17 +464,36 @@ pub enum NatError {
     Weights(u64),
 }
 
-/// Durations as whole seconds.
-mod seconds {
-    use core::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        value.as_secs().serialize(to)
+impl Serialize for NatModel {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let name = NAMES.iter().find(|name| Self::named(name).is_ok_and(|model| model == *self));
+        match name {
+            Some(name) => to.serialize_str(name),
+            None => Self::serialize(self, to),
+        }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_secs)
+impl<'de> Deserialize<'de> for NatModel {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = NatModel;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a NAT model, such as `port-restricted`, or a table with its behaviour")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<NatModel, E> {
+                NatModel::named(name).map_err(E::custom)
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<NatModel, A::Error> {
+                NatModel::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        from.deserialize_any(Visitor)
     }
 }

@@ -522,8 +522,8 @@ fn models_are_read_from_files_with_defaults_and_without_guessing() {
         assert_eq!(serde_json::from_str::<NatModel>(&serde_json::to_string(&model).unwrap()).unwrap(), model);
     }
     assert!(serde_json::from_str::<NatModel>(r#"{"maping": "eim"}"#).unwrap_err().to_string().contains("maping"));
-    assert!(NatModel::named("cone").unwrap_err().to_string().contains("full_cone"));
-    assert_eq!(serde_json::from_str::<NatModel>("{\"t_stream\": 300}").unwrap().t_stream, Duration::from_secs(300));
+    assert!(NatModel::named("cone").unwrap_err().to_string().contains("full-cone"));
+    assert_eq!(serde_json::from_str::<NatModel>("{\"t-stream\": \"5m\"}").unwrap().t_stream, Duration::from_secs(300));
     let json = serde_json::to_string(&NatMix::wild()).unwrap();
     assert_eq!(serde_json::from_str::<NatMix>(&json).unwrap(), NatMix::wild());
 }

@@ -33,7 +33,7 @@ fn split(text: &str) -> Option<(f64, String, String)> {
 }
 
 /// Reads a number of bytes: `1_000`, `10MB`, `1.5 GiB`.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let refused = || format!("`{text}` is not a size; write bytes or, for example, 64KiB, 10MB or 1GiB");
     let (number, digits, unit) = split(text).ok_or_else(refused)?;
     let &(_, factor) = SIZES.iter().find(|(name, _)| *name == unit).ok_or_else(refused)?;
@@ -45,7 +45,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads a duration: `30`, `1.5` (seconds), `250ms`, `2m`, `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("`{text}` is not a duration; write seconds or, for example, 250ms, 30s, 5m or 1h");
     let (number, digits, unit) = split(text).ok_or_else(refused)?;
     let unit = if unit.is_empty() { "s" } else { &unit };
@@ -70,7 +70,7 @@ fn exact_nanos(unit: &str) -> Option<u64> {
 }
 
 /// Writes a duration so that [`duration`] reads the same.
-pub(crate) fn show_duration(time: Duration) -> String {
+pub fn show_duration(time: Duration) -> String {
     let nanos = time.as_nanos();
     match nanos {
         n if n % 1_000_000_000 == 0 => format!("{}s", n / 1_000_000_000),
@@ -81,7 +81,7 @@ pub(crate) fn show_duration(time: Duration) -> String {
 }
 
 /// Writes a size so that [`size`] reads the same.
-pub(crate) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     for (unit, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes > 0 && bytes.is_multiple_of(factor) {
             return format!("{}{unit}", bytes / factor);
@@ -91,7 +91,7 @@ pub(crate) fn show_size(bytes: u64) -> String {
 }
 
 /// A size for people, rounded.
-pub(crate) fn bytes(bytes: f64) -> String {
+pub fn bytes(bytes: f64) -> String {
     for (unit, factor) in [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         let number = bytes / factor as f64;
         if number >= 1.0 {
@@ -99,6 +99,100 @@ pub(crate) fn bytes(bytes: f64) -> String {
         }
     }
     format!("{bytes:.0} B")
+}
+
+/// For `#[serde(with = "..")]`: a [`Duration`] written as people write them.
+pub mod span {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes `250ms`.
+    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::show_duration(*time))
+    }
+
+    /// Reads `250ms`, or a whole number of seconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Seconds(u64),
+        }
+        match Written::deserialize(from)? {
+            Written::Text(text) => super::duration(&text).map_err(D::Error::custom),
+            Written::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+        }
+    }
+}
+
+/// For `#[serde(with = "..")]`: an optional [`Duration`].
+pub mod span_option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Wrap(#[serde(with = "super::span")] Duration);
+
+    /// Writes `250ms`, or nothing.
+    pub fn serialize<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::span::serialize(time, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads `250ms`, or a whole number of seconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Wrap>::deserialize(from)?.map(|wrap| wrap.0))
+    }
+}
+
+/// For `#[serde(with = "..")]`: an optional number of bytes.
+pub mod size_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Wrap(#[serde(with = "super::bytes_size")] u64);
+
+    /// Writes `64KiB`, or nothing.
+    pub fn serialize<S: Serializer>(size: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        match size {
+            Some(size) => super::bytes_size::serialize(size, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads `64KiB` or 65536.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        Ok(Option::<Wrap>::deserialize(from)?.map(|wrap| wrap.0))
+    }
+}
+
+/// For `#[serde(with = "..")]`: a number of bytes, as a number or as `64KiB`.
+pub mod bytes_size {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes `64KiB`.
+    pub fn serialize<S: Serializer>(size: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::show_size(*size))
+    }
+
+    /// Reads `64KiB` or 65536.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Bytes(u64),
+        }
+        match Written::deserialize(from)? {
+            Written::Text(text) => super::size(&text).map_err(D::Error::custom),
+            Written::Bytes(bytes) => Ok(bytes),
+        }
+    }
 }
 
 #[cfg(test)]
