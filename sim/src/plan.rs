@@ -7,12 +7,15 @@
 use std::time::Duration;
 
 use peerwork::Time;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 use crate::{
     dice::{Dice, Domain},
     net::{region::Regions, weather::Trouble},
-    scenario::{Deed, Fault, Group, Scenario, Timed},
+    scenario::{Deed, Fault, Fields, Group, Scenario, Timed},
     units,
     world::Conduct,
 };
@@ -21,8 +24,7 @@ use crate::{
 pub type NodeId = u32;
 
 /// One operation. `N` is how nodes are named: by number in memory, as `group/index` in files.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "N: Serialize", deserialize = "N: Deserialize<'de>"))]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Op<N = NodeId> {
     /// When, in virtual time.
     #[serde(with = "units::span")]
@@ -32,9 +34,22 @@ pub struct Op<N = NodeId> {
     pub act: Act<N>,
 }
 
+impl<'de, N: DeserializeOwned> Deserialize<'de> for Op<N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut fields = Fields::deserialize(from)?;
+        let at = fields.take("at")?.ok_or_else(|| D::Error::missing_field("at"))?;
+        Ok(Self { at, act: fields.rest()? })
+    }
+}
+
 /// What an operation does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", bound(serialize = "N: Serialize", deserialize = "N: Deserialize<'de>"))]
+#[serde(
+    tag = "do",
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    bound(serialize = "N: Serialize", deserialize = "N: Deserialize<'de>")
+)]
 pub enum Act<N = NodeId> {
     /// A node starts, and dials some others.
     Join {
@@ -80,7 +95,7 @@ pub enum Act<N = NodeId> {
         /// The other.
         to: Side<N>,
         /// Only from one to the other.
-        #[serde(default)]
+        #[serde(default, rename = "one-way")]
         one_way: bool,
         /// How.
         trouble: Trouble,
@@ -98,7 +113,7 @@ pub enum Act<N = NodeId> {
         /// Who.
         node: N,
         /// With other addresses.
-        #[serde(default)]
+        #[serde(default, rename = "new-address")]
         new_address: bool,
     },
     /// A node changes networks.

@@ -76,6 +76,7 @@ impl Run<'_> {
                 }
             }
             if let Some((_, to)) = best {
+                self.count("exam.held");
                 self.exams.insert(node, Exam { to, next: Some(at), tries: 0 });
             }
         }

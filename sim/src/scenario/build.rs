@@ -9,7 +9,7 @@
 //! s.group("n", 6).bootstrap("boot").join_over(secs(2));
 //! s.every(secs(1)).ask("n", "boot").size(2_000);
 //! s.at(secs(5)).partition("n 50%", "all").lasting(secs(3));
-//! s.expect_ratio("exam.passed", "exam.passed").at_least(1.0);
+//! s.expect_ratio("exam.passed", "exam.held").at_least(1.0);
 //! let outcome = s.run(7).unwrap();
 //! assert!(outcome.passed(), "{:?}", outcome.violations);
 //! ```

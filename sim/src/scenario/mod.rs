@@ -6,11 +6,12 @@
 pub mod build;
 pub mod churn;
 pub mod file;
+pub mod library;
 pub mod swarm;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use self::{churn::Churn, swarm::Swarm};
 use crate::{
@@ -77,8 +78,9 @@ pub struct Scenario {
     pub probes: Vec<String>,
 }
 
+/// Connections that died under a fault take their idle timeout, 30 s, to be noticed.
 fn settle() -> Duration {
-    Duration::from_secs(30)
+    Duration::from_secs(60)
 }
 
 fn one() -> u64 {
@@ -288,23 +290,51 @@ pub enum Deed {
 }
 
 /// A fault at a set time.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Timed {
     /// When.
     #[serde(with = "units::span")]
     pub at: Duration,
     /// For how long, where it lasts.
-    #[serde(default, with = "units::span", skip_serializing_if = "Duration::is_zero")]
+    #[serde(with = "units::span", skip_serializing_if = "Duration::is_zero")]
     pub lasting: Duration,
     /// What.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
+impl<'de> Deserialize<'de> for Timed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut fields = Fields::deserialize(from)?;
+        let at = fields.take("at")?.ok_or_else(|| D::Error::missing_field("at"))?;
+        let lasting = fields.take("lasting")?.unwrap_or_default();
+        Ok(Self { at, lasting, fault: fields.rest()? })
+    }
+}
+
+/// Fields of a table of which some belong to its own type and the rest to another. Unlike with `flatten`, unknown ones are refused.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Fields(toml::Table);
+
+impl Fields {
+    /// Takes a span of time out.
+    pub(crate) fn take<E: serde::de::Error>(&mut self, name: &str) -> Result<Option<Duration>, E> {
+        let value = self.0.remove(name);
+        value
+            .map(|value| units::span::deserialize(value).map_err(|error| E::custom(format!("`{name}`: {error}"))))
+            .transpose()
+    }
+
+    /// What is left.
+    pub(crate) fn rest<T: serde::de::DeserializeOwned, E: serde::de::Error>(self) -> Result<T, E> {
+        T::deserialize(toml::Value::Table(self.0)).map_err(|error| E::custom(error.message()))
+    }
+}
+
 /// What can go wrong. `who` is as in [`Who`](crate::plan::Who).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case")]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// Nothing gets from one side to the other.
     Partition {
