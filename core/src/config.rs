@@ -222,11 +222,15 @@ pub struct PingConfig {
     pub interval: Option<Duration>,
     /// A ping without an answer within this has failed.
     pub timeout: Duration,
+    /// After so many pings in a row without an answer the connection is closed as
+    /// [`Unresponsive`](crate::CloseReason::Unresponsive); 0: never. QUIC's idle timeout does not notice a connection on which
+    /// packets still come in but nothing gets through, such as one whose path changed at a bad moment.
+    pub max_unanswered: u32,
 }
 
 impl Default for PingConfig {
     fn default() -> Self {
-        Self { interval: Some(Duration::from_secs(15)), timeout: Duration::from_secs(10) }
+        Self { interval: Some(Duration::from_secs(15)), timeout: Duration::from_secs(10), max_unanswered: 2 }
     }
 }
 

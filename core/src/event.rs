@@ -274,6 +274,8 @@ pub enum CloseReason {
     },
     /// Nothing was heard from the peer for the idle timeout.
     IdleTimeout,
+    /// The peer left pings unanswered, [`max_unanswered`](crate::config::PingConfig::max_unanswered) in a row.
+    Unresponsive,
     /// The peer does not know this connection (it restarted): a stateless reset.
     Reset,
     /// QUIC itself failed.
@@ -303,6 +305,7 @@ impl fmt::Display for CloseReason {
             Self::Local { code, reason } => write!(f, "closed by us (code {code:#x}: {reason:?})"),
             Self::Remote { code, reason } => write!(f, "closed by the peer (code {code:#x}: {reason:?})"),
             Self::IdleTimeout => f.write_str("nothing heard from the peer for the idle timeout"),
+            Self::Unresponsive => f.write_str("the peer no longer answers pings"),
             Self::Reset => f.write_str("reset: the peer no longer knows the connection"),
             Self::Transport { code, reason, by_peer: true } => write!(f, "the peer reports error {code:#x}: {reason}"),
             Self::Transport { code, reason, by_peer: false } => write!(f, "QUIC error {code:#x}: {reason}"),

@@ -221,6 +221,8 @@ catalogue! {
 
     /// A ping failed on a peer that speaks the protocol.
     PingFailed = "ping.failed";
+    /// A connection was closed because the peer left pings unanswered.
+    PingGaveUp = "ping.gave-up";
     /// The peer does not speak ping.
     PingUnsupported = "ping.unsupported";
     /// A peer had more pings under way than allowed.

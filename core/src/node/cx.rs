@@ -107,6 +107,11 @@ impl Cx<'_> {
         self.signals.push_back(signal);
     }
 
+    /// The peer of a connection no longer answers: the connection is closed.
+    pub fn give_up(&mut self, conn: ConnId) {
+        self.net.actions.push_back(Action::GiveUp { conn });
+    }
+
     /// Reports a rule that a peer broke; the table of faults decides what follows.
     pub fn fault(&mut self, conn: ConnId, stream: Option<StreamId>, fault: PeerFault) {
         self.net.actions.push_back(Action::Fault { conn, stream, fault });

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     config::Config,
     entropy::{Rng, Root},
-    event::{ConnId, Event, StreamId},
-    fault::{Consequence, PeerFault},
+    event::{CloseReason, ConnId, Event, StreamId},
+    fault::{Consequence, PeerFault, code},
     hash::Map,
     io::{Command, Output},
     peers::Peers,
@@ -218,6 +218,9 @@ impl Hub {
                 Action::Reset { stream, code } => {
                     self.on_stream(stream, |streams, cx| streams.abort(cx, stream, code));
                 }
+                Action::GiveUp { conn } => {
+                    self.close(conn, code::GARBAGE_COLLECTED, "pings unanswered", CloseReason::Unresponsive);
+                }
                 Action::Fault { conn, stream, fault } => {
                     if let (Some(stream), Consequence::ResetStream(code)) = (stream, fault.rule().consequence) {
                         self.on_stream(stream, |streams, cx| streams.abort(cx, stream, code));
@@ -246,7 +249,7 @@ impl Hub {
         }
         self.emit(Event::Fault { conn, peer, fault });
         if let Consequence::CloseConnection(code) = fault.rule().consequence {
-            self.close(conn, code, fault.rule().rule, crate::event::CloseReason::Fault(fault));
+            self.close(conn, code, fault.rule().rule, CloseReason::Fault(fault));
         }
     }
 }

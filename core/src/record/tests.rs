@@ -455,7 +455,7 @@ fn no_field_of_a_configuration_is_left_out() {
         },
         dial: DialConfig { timeout: second(1), attempt_timeout: second(2), stagger: second(3) },
         identify: IdentifyConfig { timeout: second(4), push_delay: second(5) },
-        ping: PingConfig { interval: None, timeout: second(6) },
+        ping: PingConfig { interval: None, timeout: second(6), max_unanswered: 7 },
         serve_perf: true,
     };
     let bytes = postcard::to_allocvec(&config).unwrap();

@@ -162,6 +162,11 @@ pub enum Action {
         /// Code for the peer.
         code: u32,
     },
+    /// The peer no longer answers: close the connection.
+    GiveUp {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The peer broke a rule: do what the table of faults says.
     Fault {
         /// The connection.

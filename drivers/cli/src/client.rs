@@ -23,6 +23,8 @@ impl Client {
         // The command sends its own.
         config.ping.interval = None;
         config.ping.timeout = args.timeout;
+        // Whoever pings by hand wants to see it fail, as often as it does.
+        config.ping.max_unanswered = 0;
         config.dial.timeout = args.timeout;
         config.dial.attempt_timeout = args.timeout;
         config.identity = args.key.as_deref().map(key).transpose()?;

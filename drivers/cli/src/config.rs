@@ -119,6 +119,7 @@ keys! {
     "ping" {
         interval: Plain node.ping.interval, "Time between pings on each connection; \"off\" sends none.";
         timeout: Plain node.ping.timeout, "A ping without an answer within this has failed.";
+        max_unanswered: Plain node.ping.max_unanswered, "Pings in a row without an answer after which a connection is closed; 0 never closes it.";
     }
 }
 
@@ -496,7 +497,7 @@ mod tests {
         } = limits;
         let peerwork::config::DialConfig { timeout: _, attempt_timeout: _, stagger: _ } = dial;
         let peerwork::config::IdentifyConfig { timeout: _, push_delay: _ } = identify;
-        let peerwork::config::PingConfig { interval: _, timeout: _ } = ping;
+        let peerwork::config::PingConfig { interval: _, timeout: _, max_unanswered: _ } = ping;
         let of = |section| KEYS.iter().filter(|key| key.section == section).count();
         assert_eq!([of("quic"), of("limits"), of("dial"), of("identify"), of("ping")], [10, 6, 4, 2, 2]);
     }

@@ -118,6 +118,7 @@ fn close_reason(reason: &CloseReason) -> &'static str {
         CloseReason::Local { .. } => "local",
         CloseReason::Remote { .. } => "remote",
         CloseReason::IdleTimeout => "idle",
+        CloseReason::Unresponsive => "unresponsive",
         CloseReason::Reset => "reset",
         CloseReason::Transport { .. } => "transport",
         CloseReason::Superseded => "superseded",
@@ -148,7 +149,7 @@ impl Run<'_> {
         }
         self.up += 1;
         self.agents[node as usize] = Some(Agent::default());
-        self.world.listen_on(host, PORT);
+        self.world.listen_everywhere(host, PORT);
         self.world.call(host, |node, now| {
             let config = RequestConfig { max_request: 2 << 20, max_response: 2 << 20, ..RequestConfig::default() };
             node.requests(now).register(ASK, config).expect("nobody else serves it");

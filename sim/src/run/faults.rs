@@ -46,7 +46,10 @@ impl Run<'_> {
             }
             Act::Rebind { node } => {
                 let host = self.host(*node);
-                self.world.rebind(host);
+                // With nothing before it, nothing is forgotten.
+                if !self.world.network().boxes(host.0).is_empty() {
+                    self.world.rebind(host);
+                }
             }
             Act::Reboot { node, new_address } => self.reboot(*node, *new_address),
             Act::Roam { node, lasting } => {
@@ -178,7 +181,7 @@ impl Run<'_> {
             let error = IoError::new(IoErrorKind::Other, "the interface is gone");
             self.world.input(host, Input::SocketFailed { socket, error });
         }
-        self.world.listen_on(host, 4001);
+        self.world.listen_everywhere(host, 4001);
     }
 
     fn leave(&mut self, node: NodeId) {

@@ -12,7 +12,7 @@ macro_rules! library {
 }
 
 library! {
-    "halves"
+    "halves" "swarm"
 }
 
 /// The scenario of this name.

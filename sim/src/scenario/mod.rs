@@ -208,6 +208,8 @@ settings! {
     ping_interval: Duration = "units::span_option" => |config, value| config.ping.interval = (!value.is_zero()).then_some(value);
     /// Time for a ping.
     ping_timeout: Duration = "units::span_option" => |config, value| config.ping.timeout = value;
+    /// Pings in a row without an answer after which a connection is closed; 0 never closes it.
+    ping_max_unanswered: u64 = "units::size_option" => |config, value| config.ping.max_unanswered = u32::try_from(value).unwrap_or(u32::MAX);
     /// Silence after which a connection is dead.
     idle_timeout: Duration = "units::span_option" => |config, value| config.quic.idle_timeout = value;
     /// Silence after which a keep-alive is sent; 0 sends none.

@@ -1,7 +1,8 @@
 //! At most three times the bytes received go to an address before it is validated (RFC 9000 §8.1).
 //!
 //! An address counts as validated for a host when a packet from it proves that its owner receives: a Handshake packet, an Initial with
-//! a token, or one with a short header, which only the two ends of a handshake can make; or when the host itself reaches out to it,
+//! a token, one with a short header, which only the two ends of a handshake can make, or one to a connection id of at least 64 bits that
+//! the host has named in an answer to that address; or when the host itself reaches out to it,
 //! which shows in an Initial towards a connection id that did not come from there.
 
 use std::net::SocketAddr;
@@ -18,11 +19,12 @@ const IDS: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Account {
-    /// Bytes received and sent, and the connection ids that the other end has named as its own.
+    /// Bytes received and sent, the connection ids that the other end has named as its own, and those that the host has.
     Unproven {
         received: u64,
         sent: u64,
         ids: Vec<Vec<u8>>,
+        own: Vec<Vec<u8>>,
     },
     Validated,
 }
@@ -36,17 +38,20 @@ impl Ledger {
         if self.0.len() >= WATCHED {
             self.0.clear();
         }
-        let account =
-            self.0.entry((local, from)).or_insert(Account::Unproven { received: 0, sent: 0, ids: Vec::new() });
-        if let Account::Unproven { received, ids, .. } = account {
+        let account = self.0.entry((local, from)).or_insert(Account::Unproven {
+            received: 0,
+            sent: 0,
+            ids: Vec::new(),
+            own: Vec::new(),
+        });
+        if let Account::Unproven { received, ids, own, .. } = account {
             *received += packet.len() as u64;
-            if let Some((_, source)) = connection_ids(packet)
-                && ids.len() < IDS
-                && !ids.iter().any(|id| id == source)
-            {
-                ids.push(source.to_vec());
+            let mut knows_ours = false;
+            if let Some((target, source)) = connection_ids(packet) {
+                knows_ours = target.len() >= 8 && own.iter().any(|id| id == target);
+                remember(ids, source);
             }
-            if proves_receipt(packet) {
+            if knows_ours || proves_receipt(packet) {
                 *account = Account::Validated;
             }
         }
@@ -55,11 +60,14 @@ impl Ledger {
     /// Says how much was received and would have been sent, if that is too much.
     pub(super) fn sends(&mut self, local: SocketAddr, to: SocketAddr, packet: &[u8]) -> Option<(u64, u64)> {
         let account = self.0.entry((local, to)).or_insert(Account::Validated);
-        let Account::Unproven { received, sent, ids } = account else { return None };
+        let Account::Unproven { received, sent, ids, own } = account else { return None };
         let is_initial = packet.first().is_some_and(|first| first & 0xb0 == 0x80);
         if is_initial && connection_ids(packet).is_some_and(|(id, _)| !ids.iter().any(|known| known == id)) {
             *account = Account::Validated;
             return None;
+        }
+        if let Some((_, source)) = connection_ids(packet) {
+            remember(own, source);
         }
         *sent += packet.len() as u64;
         (*sent > *received * 3).then_some((*received, *sent))
@@ -71,6 +79,12 @@ impl Ledger {
                 *account = Account::Validated;
             }
         }
+    }
+}
+
+fn remember(ids: &mut Vec<Vec<u8>>, id: &[u8]) {
+    if ids.len() < IDS && !ids.iter().any(|known| known == id) {
+        ids.push(id.to_vec());
     }
 }
 

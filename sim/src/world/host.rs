@@ -1,9 +1,9 @@
 //! Hosts: a node each, its sockets, how it is drained, how it dies.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::Hasher as _,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
@@ -72,6 +72,8 @@ pub(super) struct Host {
     /// It does nothing and hears nothing until then.
     pub(super) asleep: Option<Time>,
     pub(super) sockets: BTreeMap<SocketId, SocketAddr>,
+    /// Those of them that are bound to no address in particular.
+    pub(super) wildcards: BTreeSet<SocketId>,
     next_port: u16,
     /// What the outside sees of a local address, where a mapping changed without a modelled box.
     pub(super) outside: BTreeMap<SocketAddr, SocketAddr>,
@@ -102,6 +104,7 @@ impl Host {
             killed: false,
             asleep: None,
             sockets: BTreeMap::new(),
+            wildcards: BTreeSet::new(),
             next_port: 40_000,
             outside: BTreeMap::new(),
             clock_error: 0,
@@ -173,7 +176,19 @@ impl World {
 
     /// Makes a host listen on a port of its first address.
     pub fn listen_on(&mut self, host: HostId, port: u16) {
-        let ip = self.network.ips(host.0)[0];
+        self.listen_at(host, self.network.ips(host.0)[0], port);
+    }
+
+    /// Makes a host listen on a port of whatever addresses it has, now and [later](Self::relocate).
+    pub fn listen_everywhere(&mut self, host: HostId, port: u16) {
+        let ip = match self.network.ips(host.0)[0] {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        self.listen_at(host, ip, port);
+    }
+
+    fn listen_at(&mut self, host: HostId, ip: IpAddr, port: u16) {
         let family = if ip.is_ipv4() { "ip4" } else { "ip6" };
         let address = format!("/{family}/{ip}/udp/{port}/quic-v1").parse().expect("a multiaddr");
         self.call(host, |node, now| node.listen(now, address)).expect("a listener");
@@ -441,6 +456,11 @@ impl World {
             return Err(IoError::new(IoErrorKind::AddressInUse, "address in use"));
         }
         host.sockets.insert(socket, local);
+        if address.ip().is_unspecified() {
+            host.wildcards.insert(socket);
+        } else {
+            host.wildcards.remove(&socket);
+        }
         // The node may have asked for the wildcard; then that is what it is bound to.
         let bound = SocketAddr::new(address.ip(), port);
         Ok(BoundSocket { local: bound, max_segments: NonZeroUsize::new(10).unwrap_or(NonZeroUsize::MIN) })

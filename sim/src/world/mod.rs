@@ -327,13 +327,20 @@ impl World {
         id
     }
 
-    /// Moves a host to a new place (roaming). Its sockets stay; its node is told of its new addresses.
+    /// Moves a host to a new place (roaming). Sockets bound to no address in particular stay open; the others
+    /// are of no more use. Its node is told of its new addresses.
     ///
     /// `label` names the new place in draws.
     pub fn relocate(&mut self, host: HostId, label: u64, place: &Place) -> Result<(), NatError> {
         let (realm, site, ip) = self.settle_place(label, place)?;
         self.network.move_host(host.0, realm, site, vec![ip]);
-        self.hosts[host.index()].outside.clear();
+        let entry = &mut self.hosts[host.index()];
+        entry.outside.clear();
+        for socket in &entry.wildcards {
+            if let Some(local) = entry.sockets.get_mut(socket).filter(|local| local.is_ipv4() == ip.is_ipv4()) {
+                local.set_ip(ip);
+            }
+        }
         if self.hosts[host.index()].runs() {
             self.input(host, Input::Interfaces(vec![ip]));
         }

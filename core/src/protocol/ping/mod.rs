@@ -8,7 +8,7 @@
 //! | state of a connection | leaves it by |
 //! |---|---|
 //! | resting | the interval's end, or being asked |
-//! | waiting for the echo | the echo → [`Event::Ping`] with a time; timeout, wrong bytes, failed stream → with a failure |
+//! | waiting for the echo | the echo → [`Event::Ping`] with a time; timeout, wrong bytes, failed stream → with a failure; after several timeouts in a row the connection is closed |
 //! | not spoken here | being asked |
 //!
 //! The other side of the protocol echoes whatever comes in 32-byte pieces until the peer finishes.
@@ -69,6 +69,8 @@ struct Conn {
     peer: PeerId,
     under_way: Option<UnderWay>,
     failures: u32,
+    /// Of the last pings, so many in a row timed out.
+    unanswered: u32,
     inbound: usize,
 }
 
@@ -150,7 +152,7 @@ impl Ping {
         }
         let result = match failure {
             None => {
-                entry.failures = 0;
+                (entry.failures, entry.unanswered) = (0, 0);
                 Ok(cx.now - ping.sent)
             }
             Some(failure) => {
@@ -160,10 +162,18 @@ impl Ping {
                     probe!(cx.probes, PingFailed);
                 }
                 entry.failures = entry.failures.saturating_add(1);
+                let silent = failure == PingFailure::TimedOut;
+                entry.unanswered = if silent { entry.unanswered.saturating_add(1) } else { 0 };
                 Err(failure)
             }
         };
+        let most = self.config.max_unanswered;
+        let gives_up = most > 0 && entry.unanswered >= most;
         cx.emit(Event::Ping { conn, peer: entry.peer, result });
+        if gives_up {
+            probe!(cx.probes, PingGaveUp);
+            cx.give_up(conn);
+        }
     }
 
     fn on_echo(&mut self, cx: &mut Cx<'_>, conn: ConnId, data: &[u8]) {
@@ -213,7 +223,7 @@ impl Machine for Ping {
     fn on_net(&mut self, cx: &mut Cx<'_>, event: NetEvent) {
         match event {
             NetEvent::Connected { conn, peer, .. } => {
-                self.conns.insert(conn, Conn { peer, under_way: None, failures: 0, inbound: 0 });
+                self.conns.insert(conn, Conn { peer, under_way: None, failures: 0, unanswered: 0, inbound: 0 });
                 if self.config.interval.is_some() {
                     self.ping(cx, conn);
                 }

@@ -19,7 +19,7 @@ const C1: ConnId = ConnId(1);
 const PEER_STREAM: StreamId = StreamId(INBOUND);
 
 fn harness(seed: u64, interval: Option<Duration>) -> Harness<Ping> {
-    Harness::new(seed, |key| Ping::new(PingConfig { interval, timeout: TIMEOUT }, key))
+    Harness::new(seed, |key| Ping::new(PingConfig { interval, timeout: TIMEOUT, max_unanswered: 0 }, key))
 }
 
 /// A machine on which nobody is pinged unasked, with connection 1.
@@ -177,6 +177,38 @@ fn failures_count_up_until_an_echo_and_each_ping_has_a_stream_of_its_own() {
     }
     assert_eq!(ended(&harness.net(data(ping.0, ping.1))), Ok(Duration::ZERO));
     assert_eq!(harness.machine.failures(C1), 0);
+}
+
+#[test]
+fn unanswered_pings_in_a_row_give_the_connection_up_and_other_failures_do_not() {
+    let config = PingConfig { interval: Some(INTERVAL), timeout: TIMEOUT, max_unanswered: 2 };
+    let mut harness = Harness::new(1, |key| Ping::new(config.clone(), key));
+    let mut ping = sent(&harness.net(connected(1, ADDRESS)));
+    let timed_out = |harness: &mut Harness<Ping>| {
+        let at = harness.now() + TIMEOUT;
+        let fired = harness.advance(at);
+        let [(_, effects)] = &fired[..] else { panic!("{fired:?}") };
+        assert_eq!(ended(effects), Err(PingFailure::TimedOut));
+        effects.actions.clone()
+    };
+    let next = |harness: &mut Harness<Ping>| {
+        let at = harness.now() + INTERVAL;
+        next_ping(harness, at)
+    };
+    for answered in [true, false] {
+        assert_eq!(timed_out(&mut harness), [reset(ping.0, code::OK)]);
+        ping = next(&mut harness);
+        let effects = if answered {
+            harness.net(data(ping.0, ping.1.clone()))
+        } else {
+            harness.net(failed(ping.0, StreamError::Reset(7)))
+        };
+        assert!(!effects.actions.contains(&Action::GiveUp { conn: C1 }));
+        ping = next(&mut harness);
+    }
+    assert_eq!(timed_out(&mut harness), [reset(ping.0, code::OK)]);
+    ping = next(&mut harness);
+    assert_eq!(timed_out(&mut harness), [reset(ping.0, code::OK), Action::GiveUp { conn: C1 }]);
 }
 
 #[test]

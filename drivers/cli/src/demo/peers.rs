@@ -177,6 +177,7 @@ impl World {
         // Only when asked, so that each ping is one of the demo's.
         config.ping.interval = None;
         config.ping.timeout = Duration::from_secs(1);
+        config.ping.max_unanswered = 0;
         let running = member.driver.start(config).map_err(|error| error.to_string())?;
         let handle = running.handle.clone();
         let peer = handle.peer_id();

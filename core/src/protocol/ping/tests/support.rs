@@ -190,6 +190,7 @@ impl Ledger {
                     assert!(lives(stream), "{action:?}");
                     self.over.insert(*stream);
                 }
+                Action::GiveUp { .. } => {}
                 Action::Fault { stream, fault, .. } => {
                     if let (Some(stream), Consequence::ResetStream(_)) = (stream, fault.rule().consequence) {
                         assert!(lives(stream), "{action:?}");
