@@ -26,6 +26,7 @@ pub struct Platform {
     pub qlog: Option<crate::transport::qlog::QlogHook>,
     #[cfg(feature = "simulation")]
     pub(crate) sessions: Option<Arc<dyn crate::simulation::Sessions>>,
+    pub(crate) bugs: crate::bug::Bugs,
 }
 
 impl Platform {
@@ -39,6 +40,7 @@ impl Platform {
             qlog: None,
             #[cfg(feature = "simulation")]
             sessions: None,
+            bugs: crate::bug::Bugs::default(),
         }
     }
 }

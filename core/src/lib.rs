@@ -3,6 +3,7 @@
 // Nothing that comes from outside may panic; the few places that cannot fail say why.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod bug;
 pub mod config;
 pub mod entropy;
 pub mod event;

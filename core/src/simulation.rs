@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use noq_proto::crypto::{ClientConfig, ServerConfig};
 
+pub use crate::bug::{Bug, Bugs};
+
 use crate::{config::Platform, identity::PeerId};
 
 /// QUIC version 1 (RFC 9000), which simulated sessions must not claim to be.
@@ -59,5 +61,11 @@ impl Platform {
     #[must_use]
     pub fn simulated(self, sessions: Arc<dyn Sessions>) -> Self {
         Self { sessions: Some(sessions), ..self }
+    }
+
+    /// The same platform, for nodes with these bugs.
+    #[must_use]
+    pub fn with_bugs(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
     }
 }

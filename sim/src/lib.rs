@@ -31,6 +31,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod search;
+pub mod testing;
 pub mod tier;
 pub mod trace;
 pub mod units;

@@ -42,6 +42,25 @@ impl<'de, N: DeserializeOwned> Deserialize<'de> for Op<N> {
     }
 }
 
+/// As in `5s: crash node=n/3`.
+impl<N: Serialize> core::fmt::Display for Op<N> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}:", units::show_duration(self.at))?;
+        let fields = serde_json::to_value(&self.act).map_err(|_| core::fmt::Error)?;
+        let Some(fields) = fields.as_object() else { return Ok(()) };
+        if let Some(what) = fields.get("do").and_then(|what| what.as_str()) {
+            write!(f, " {what}")?;
+        }
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "do") {
+            match value.as_str() {
+                Some(text) => write!(f, " {name}={text}")?,
+                None => write!(f, " {name}={value}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What an operation does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(

@@ -5,7 +5,7 @@
 //! with the smaller tag; so they agree without a word. The other connection is *superseded*: it takes no new streams,
 //! finishes those that it has, and closes.
 
-use core::num::NonZeroUsize;
+use core::{num::NonZeroUsize, time::Duration};
 
 use noq_proto::{ConnectionError, Event as QuicEvent, Incoming, PathEvent, StreamEvent};
 
@@ -15,6 +15,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    bug::Bug,
     event::{AttemptError, CloseReason, ConnId, Direction, Event, StreamId},
     fault::code,
     identity::PeerId,
@@ -415,6 +416,8 @@ impl Hub {
         if deadline.is_some_and(|at| at <= self.now) {
             self.stats.timers_late += 1;
         }
+        let forgotten = |at: &Time| self.bugs.has(Bug::LostWakeUp) && *at > self.now + Duration::from_secs(5);
+        let deadline = deadline.filter(|at| !forgotten(at));
         match (deadline, conn.timer) {
             (Some(at), Some(timer)) => self.timers.reset(timer, at),
             (Some(at), None) => conn.timer = Some(self.timers.set(at, Timer::Conn(id))),

@@ -8,6 +8,7 @@ use multiaddr::Multiaddr;
 
 use super::timer::Timer;
 use crate::{
+    bug::Bugs,
     entropy::Rng,
     event::{ConnId, Event, StreamId},
     fault::PeerFault,
@@ -92,6 +93,7 @@ pub struct Cx<'a> {
     pub local: &'a Local,
     /// Marks of rare states, for `probe!`.
     pub(crate) probes: &'a mut Probes,
+    pub(crate) bugs: Bugs,
     pub(crate) outputs: &'a mut VecDeque<Output>,
     pub(crate) signals: &'a mut VecDeque<Signal>,
 }

@@ -10,7 +10,10 @@
 //!             └───────────┴──────────┴─────► failures; nothing left, cancelled or too late ──► DialFailed
 //! ```
 
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use std::collections::VecDeque;
 
 use multiaddr::Multiaddr;
@@ -20,6 +23,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    bug::Bug,
     event::{AttemptError, ConnId, DialFailure, DialId, Direction, Event},
     fault::code,
     hash::{Map, NodeHasher},
@@ -221,7 +225,7 @@ impl Hub {
             failures: Vec::new(),
             total: 0,
             candidates: 0,
-            deadline: Some(self.timers.set(self.now + self.config.dial.timeout, Timer::Dial(id))),
+            deadline: Some(self.timers.set(self.now + self.patience(self.config.dial.timeout), Timer::Dial(id))),
             stagger: None,
         };
         self.dials.map.insert(id, state);
@@ -396,11 +400,18 @@ impl Hub {
         }
     }
 
+    /// A timeout of dials.
+    fn patience(&self, timeout: Duration) -> Duration {
+        let busy = self.established_in + self.established_out >= 3;
+        if self.bugs.has(Bug::WrongTimeout) && busy { timeout * 10 } else { timeout }
+    }
+
     fn connect(&mut self, id: DialId, socket: SocketId, candidate: Candidate) {
         let Candidate { shown, to, expected } = candidate;
         match self.quic.connect(self.now, socket, to, expected) {
             Ok(conn) => {
-                let timer = self.timers.set(self.now + self.config.dial.attempt_timeout, Timer::Handshake(conn));
+                let patience = self.patience(self.config.dial.attempt_timeout);
+                let timer = self.timers.set(self.now + patience, Timer::Handshake(conn));
                 self.dials.attempts.insert(conn, Attempt { dial: id, shown, to, timer });
                 if let Some(state) = self.dials.map.get_mut(&id) {
                     state.attempts.push(conn);

@@ -124,6 +124,7 @@ impl<M: Machine> Harness<M> {
             outputs: &mut self.outputs,
             signals: &mut self.signals,
             probes: &mut self.probes,
+            bugs: crate::bug::Bugs::default(),
         };
         let result = run(&mut self.machine, &mut cx);
         let event = |output| match output {

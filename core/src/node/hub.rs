@@ -14,6 +14,7 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    bug::Bugs,
     config::Config,
     entropy::{Rng, Root},
     event::{CloseReason, ConnId, Event, StreamId},
@@ -109,6 +110,7 @@ pub(super) struct Hub {
     pub(super) backlog: bool,
     pub(super) stats: Stats,
     pub(super) probes: Probes,
+    pub(super) bugs: Bugs,
 }
 
 impl Hub {
@@ -158,6 +160,7 @@ impl Hub {
             outputs: &mut self.outputs,
             signals: &mut self.signals,
             probes: &mut self.probes,
+            bugs: self.bugs,
         }
     }
 

@@ -178,6 +178,7 @@ impl Node {
                 backlog: false,
                 stats: Stats::default(),
                 probes: Probes::default(),
+                bugs: platform.bugs,
                 config: Arc::new(config),
             },
         };

@@ -165,15 +165,18 @@ impl Run<'_> {
         let now = self.world.now();
         for id in self.world.network().boxes(host.0) {
             let external = new_address.then(|| vec![self.world.fresh_address(u64::from(node) + (1 << 33))]);
-            // Only the outermost has an address of the internet's.
-            let outermost = self.world.network().is_outermost(id);
+            // Only the outermost has an address of the internet's, and only if it translates is it its own.
+            let network = self.world.network();
+            let translates = network.nat(id).model().behaviour().is_some_and(|behaviour| behaviour.translates);
+            let outermost = network.is_outermost(id) && translates;
             self.world.network_mut().reboot(id, now, external.filter(|_| outermost));
         }
     }
 
     fn lose_sockets(&mut self, node: NodeId) {
         let host = self.host(node);
-        if !self.world.runs(host) {
+        let leaving = self.agents[node as usize].as_ref().is_none_or(|agent| agent.leaving);
+        if !self.world.runs(host) || leaving {
             return;
         }
         for socket in self.world.sockets(host) {

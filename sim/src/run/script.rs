@@ -26,7 +26,7 @@ pub trait Script {
 }
 
 /// Makes the script of a node: given its group and its index there.
-pub type Scripts<'a> = &'a dyn Fn(&str, u32) -> Option<Box<dyn Script>>;
+pub type Scripts<'a> = &'a (dyn Fn(&str, u32) -> Option<Box<dyn Script>> + Sync);
 
 /// What a script can reach.
 pub struct ScriptCx<'a> {

@@ -70,7 +70,7 @@ impl Run<'_> {
             let config = self.settings_of(node);
             // The clock starts anew with the first packet sent after the last one received (RFC 9000 §10.1).
             let patience =
-                config.quic.idle_timeout + config.quic.keep_alive.unwrap_or_default() + Duration::from_secs(15);
+                config.quic.idle_timeout + config.quic.keep_alive.unwrap_or_default() + Duration::from_secs(3);
             self.due.insert((now + patience, node, Due::Dead(conn)));
         }
     }

@@ -60,6 +60,12 @@ impl Scenario {
         self
     }
 
+    /// Virtual time in which work is done and faults may rule.
+    pub fn lasting(&mut self, time: Duration) -> &mut Self {
+        self.duration = time;
+        self
+    }
+
     /// Virtual time after the faults in which everything must come right.
     pub fn settling(&mut self, time: Duration) -> &mut Self {
         self.settle = time;

@@ -23,7 +23,7 @@ use crate::{
     },
     outcome::Outcome,
     plan::{Act, Op, Plan},
-    run::{RunOptions, plan, run},
+    run::{RunOptions, Scripts, plan, run},
     scenario::{Scenario, Spread},
 };
 
@@ -33,13 +33,15 @@ pub struct ShrinkOptions<'a> {
     pub runs: u32,
     /// Wall-clock time at most.
     pub time: Duration,
+    /// Application scripts of nodes.
+    pub scripts: Option<Scripts<'a>>,
     /// Is told runs so far and operations left.
     pub progress: &'a dyn Fn(u32, usize),
 }
 
 impl Default for ShrinkOptions<'_> {
     fn default() -> Self {
-        Self { runs: 5_000, time: Duration::from_secs(300), progress: &|_, _| {} }
+        Self { runs: 5_000, time: Duration::from_secs(300), scripts: None, progress: &|_, _| {} }
     }
 }
 
@@ -99,7 +101,7 @@ fn shrink_case(
     case.scenario.faults.clear();
     case.scenario.swarm = None;
     let before = case.ops.len();
-    let outcome = try_case(&case, seed, false)?.0;
+    let outcome = try_case(&case, seed, false, options.scripts)?.0;
     let target = match target {
         Some(target) if target.is_in(&outcome) => target,
         Some(target) => return Err(format!("it no longer fails with: {target}")),
@@ -127,9 +129,17 @@ fn shrink_case(
     Ok(Shrunk { repro, before, runs })
 }
 
-fn try_case(case: &Case, seed: u64, stop: bool) -> Result<(Outcome, BTreeSet<PacketKey>), String> {
-    let options =
-        RunOptions { drops: case.lost.clone().map(Drops::Exactly), stop_at_violation: stop, ..RunOptions::default() };
+fn try_case(
+    case: &Case,
+    seed: u64,
+    list: bool,
+    scripts: Option<Scripts<'_>>,
+) -> Result<(Outcome, BTreeSet<PacketKey>), String> {
+    let drops = match &case.lost {
+        Some(lost) => Some(Drops::Exactly(lost.clone())),
+        None => list.then(|| Drops::Recorded(BTreeSet::new())),
+    };
+    let options = RunOptions { drops, scripts, ..RunOptions::default() };
     let finished = run(&case.scenario, &Plan { ops: case.ops.clone() }, seed, options)?;
     Ok((finished.outcome, finished.lost))
 }
@@ -176,7 +186,9 @@ impl Shrinker<'_> {
         }
         self.runs += 1;
         // A run that breaks another rule first goes on: the one looked for may come later.
-        let Ok((outcome, _)) = try_case(&case, self.seed, false) else { return false };
+        let Ok((outcome, _)) = try_case(&case, self.seed, false, self.options.scripts) else {
+            return false;
+        };
         let same = self.target.is_in(&outcome);
         if same {
             self.best = case;
@@ -310,7 +322,7 @@ impl Shrinker<'_> {
             return;
         }
         self.runs += 1;
-        let Ok((_, lost)) = try_case(&self.best, self.seed, false) else { return };
+        let Ok((_, lost)) = try_case(&self.best, self.seed, true, self.options.scripts) else { return };
         if lost.is_empty() {
             return;
         }

@@ -13,7 +13,7 @@ use std::{
 use super::Fingerprint;
 use crate::{
     outcome::Outcome,
-    run::{RunOptions, run_seed},
+    run::{RunOptions, Scripts, run_seed},
     scenario::Scenario,
 };
 
@@ -43,6 +43,8 @@ pub struct SweepOptions<'a> {
     pub threads: usize,
     /// End at the first failure.
     pub stop_at_failure: bool,
+    /// Application scripts of nodes.
+    pub scripts: Option<Scripts<'a>>,
     /// Is told how many seeds are done and how many of them failed.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
@@ -50,7 +52,7 @@ pub struct SweepOptions<'a> {
 impl Default for SweepOptions<'_> {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { threads, stop_at_failure: false, progress: &|_, _| {} }
+        Self { threads, stop_at_failure: false, scripts: None, progress: &|_, _| {} }
     }
 }
 
@@ -69,7 +71,7 @@ pub fn sweep(scenario: &Scenario, seeds: Range<u64>, options: &SweepOptions<'_>)
                     if seed >= seeds.end {
                         break;
                     }
-                    let result = timed(scenario, seed);
+                    let result = timed(scenario, seed, options.scripts);
                     let bad = !result.as_ref().is_ok_and(Outcome::passed);
                     failed.fetch_add(u64::from(bad), Ordering::Relaxed);
                     if bad && options.stop_at_failure {
@@ -100,9 +102,9 @@ pub fn sweep(scenario: &Scenario, seeds: Range<u64>, options: &SweepOptions<'_>)
 
 /// Runs one seed and notes how long it took. The time has no influence on anything.
 #[expect(clippy::disallowed_methods, reason = "measures the run from outside")]
-pub fn timed(scenario: &Scenario, seed: u64) -> Result<Outcome, String> {
+pub fn timed(scenario: &Scenario, seed: u64, scripts: Option<Scripts<'_>>) -> Result<Outcome, String> {
     let start = Instant::now();
-    let mut outcome = run_seed(scenario, seed, RunOptions::default())?.outcome;
+    let mut outcome = run_seed(scenario, seed, RunOptions { scripts, ..RunOptions::default() })?.outcome;
     outcome.cost.wall_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(outcome)
 }

@@ -22,6 +22,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::MachineId;
 use crate::{
+    bug::Bug,
     config::PingConfig,
     event::{ConnId, Event, StreamError, StreamId},
     fault::{PeerFault, code},
@@ -145,7 +146,9 @@ impl Ping {
     fn over(&mut self, cx: &mut Cx<'_>, conn: ConnId, failure: Option<PingFailure>) {
         let Some(entry) = self.conns.get_mut(&conn) else { return };
         let Some(ping) = entry.under_way.take() else { return };
-        self.asked.remove(&ping.stream);
+        if !(cx.bugs.has(Bug::UnboundedQueue) && failure == Some(PingFailure::TimedOut)) {
+            self.asked.remove(&ping.stream);
+        }
         cx.timers.cancel(patience(conn));
         if let (Some(interval), false) = (self.config.interval, failure == Some(PingFailure::Unsupported)) {
             cx.timers.set(rest(conn), cx.now + interval);

@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use super::MachineId;
 use crate::{
+    bug::Bug,
     config::RequestConfig,
     event::{ConnId, Event, RequestId, StreamError, StreamId},
     fault::{PeerFault, code},
@@ -267,12 +268,19 @@ impl Request {
             return;
         }
         let request = self.next_id();
+        let copy = data.clone();
         match self.store(request, data, limits::INBOUND_REQUEST_BYTES) {
             Ok(len) => {
                 if let Some(received) = self.received.get_mut(&stream) {
                     received.request = Some(request);
                 }
                 self.streams.insert(request, stream);
+                if cx.bugs.has(Bug::DoubleDelivery) && self.received.len() > 1 {
+                    let again = self.next_id();
+                    if self.store(again, copy, limits::INBOUND_REQUEST_BYTES).is_ok() {
+                        cx.emit(Event::Request { request: again, conn, peer, protocol: protocol.clone(), len });
+                    }
+                }
                 cx.emit(Event::Request { request, conn, peer, protocol, len });
             }
             Err(_) => {

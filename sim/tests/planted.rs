@@ -1,0 +1,77 @@
+//! The simulator's own examination: bugs planted in production nodes are found by a sweep, cut down to a few operations, and
+//! happen again from the file that is left. Without them, the same sweep passes.
+
+use peerwork_sim::{
+    Scenario, bugs,
+    run::RunOptions,
+    scenario::library,
+    search::{
+        repro::Repro,
+        shrink::{ShrinkOptions, shrink},
+        sweep::{SweepOptions, sweep},
+    },
+};
+
+/// Seeds in which each bug has to show.
+const SEEDS: u64 = 48;
+
+fn swarm() -> Scenario {
+    library::named("swarm").unwrap()
+}
+
+fn is_found_shrunk_and_replayed(bug: &str, invariants: &[&str]) {
+    let mut scenario = swarm();
+    scenario.bugs.insert(bug.to_owned());
+    let options = SweepOptions { stop_at_failure: true, ..SweepOptions::default() };
+    let swept = sweep(&scenario, 0..SEEDS, &options).unwrap();
+    let (fingerprint, seed) = swept.failures.first_key_value().expect("the sweep finds the bug");
+    assert!(invariants.contains(&fingerprint.invariant.as_str()), "{fingerprint}");
+
+    let shrunk = shrink(&scenario, *seed, &ShrinkOptions::default()).unwrap();
+    assert!(shrunk.repro.plan.len() <= 10, "{} operations are left of {}", shrunk.repro.plan.len(), shrunk.before);
+
+    let file = shrunk.repro.to_toml().unwrap();
+    let repro = Repro::from_toml(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+    assert_eq!(repro, shrunk.repro);
+    let again = repro.run(RunOptions::default()).unwrap().outcome;
+    assert!(repro.is_confirmed_by(&again), "{:?}\n{file}", again.violations);
+    assert_eq!(again, repro.run(RunOptions::default()).unwrap().outcome, "to the last byte");
+
+    // It is the bug: without it, the same operations do no harm.
+    let mut mended = repro.clone();
+    mended.scenario.bugs.clear();
+    let mended = mended.run(RunOptions::default()).unwrap().outcome;
+    assert!(mended.passed(), "{:?}\n{file}", mended.violations);
+
+    let test = repro.to_test().unwrap();
+    assert!(test.contains("#[test]") && test.contains("assert_fixed"), "{test}");
+}
+
+#[test]
+fn a_lost_wake_up_is_found() {
+    is_found_shrunk_and_replayed("lost-wake-up", &["deadline.idle", "leak"]);
+}
+
+#[test]
+fn an_unbounded_queue_is_found() {
+    is_found_shrunk_and_replayed("unbounded-queue", &["leak", "caps"]);
+}
+
+#[test]
+fn a_double_delivery_is_found() {
+    is_found_shrunk_and_replayed("double-delivery", &["request.delivered-twice"]);
+}
+
+#[test]
+fn a_wrong_timeout_is_found() {
+    is_found_shrunk_and_replayed("wrong-timeout", &["deadline.dial"]);
+}
+
+#[test]
+fn every_bug_has_words_and_none_is_found_where_none_is_planted() {
+    for name in bugs::NAMES {
+        assert_ne!(bugs::about(name), "no such bug");
+    }
+    let swept = sweep(&swarm(), 0..SEEDS / 2, &SweepOptions::default()).unwrap();
+    assert!(swept.passed(), "{:?} {:?}", swept.failures, swept.never_hit);
+}
