@@ -72,6 +72,8 @@ fn every_bug_has_words_and_none_is_found_where_none_is_planted() {
     for name in bugs::NAMES {
         assert_ne!(bugs::about(name), "no such bug");
     }
-    let swept = sweep(&swarm(), 0..SEEDS / 2, &SweepOptions::default()).unwrap();
+    // From fifty seeds on, the sweep must also have reached what the scenario says.
+    let seeds = if cfg!(debug_assertions) { 16 } else { 64 };
+    let swept = sweep(&swarm(), 0..seeds, &SweepOptions::default()).unwrap();
     assert!(swept.passed(), "{:?} {:?}", swept.failures, swept.never_hit);
 }

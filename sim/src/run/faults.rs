@@ -79,6 +79,8 @@ impl Run<'_> {
                         self.world.input(host, Input::SocketBlocked { socket });
                     }
                     self.undo_at(now + *lasting, Undo::Unblock(*node));
+                    // What it could not send counts from when it could.
+                    self.slept.insert(*node, now + *lasting);
                 }
             }
             Act::LoseSocket { node } => self.lose_sockets(*node),

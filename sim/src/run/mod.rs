@@ -177,7 +177,7 @@ struct Run<'a> {
     suspects: BTreeSet<NodeId>,
     /// How often each node has moved.
     moves: BTreeMap<NodeId, u64>,
-    /// Nodes that slept, and when they last woke.
+    /// Nodes that slept or could not send, and when that ended.
     slept: BTreeMap<NodeId, Time>,
     undo: BTreeMap<(Time, u64), Undo>,
     due: BTreeSet<(Time, NodeId, Due)>,

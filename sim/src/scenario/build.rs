@@ -51,6 +51,7 @@ impl Scenario {
             swarm: None,
             expects: Vec::new(),
             probes: Vec::new(),
+            probe_seeds: super::fifty(),
         }
     }
 

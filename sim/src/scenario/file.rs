@@ -134,7 +134,11 @@ impl Scenario {
         {
             return Err(format!("`swarm.intensity` is {}, but must be from 0 to 1000", swarm.intensity));
         }
-        // What faults and swarm say of nodes is checked by planning them.
+        for (n, timed) in self.faults.iter().enumerate() {
+            for who in timed.fault.parties() {
+                Who::parse(who, &roster).map_err(|error| format!("fault {}: {error}", n + 1))?;
+            }
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ macro_rules! library {
 }
 
 library! {
-    "halves" "swarm"
+    "demo" "halves" "swarm"
 }
 
 /// The scenario of this name.

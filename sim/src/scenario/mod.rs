@@ -76,6 +76,13 @@ pub struct Scenario {
     /// Rare states of the core that a sweep of this scenario must reach: names, or prefixes ending in `*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<String>,
+    /// Seeds that a sweep must have for that; a smaller one proves nothing.
+    #[serde(default = "fifty")]
+    pub probe_seeds: u64,
+}
+
+fn fifty() -> u64 {
+    50
 }
 
 /// Connections that died under a fault take their idle timeout, 30 s, to be noticed.
@@ -417,6 +424,25 @@ pub enum Fault {
         /// How.
         conduct: Conduct,
     },
+}
+
+impl Fault {
+    /// The nodes that it is about, as they are written.
+    pub fn parties(&self) -> Vec<&str> {
+        match self {
+            Self::Partition { who, to, .. } | Self::Trouble { who, to, .. } => vec![who, to],
+            Self::Crash { who }
+            | Self::Leave { who }
+            | Self::Rebind { who }
+            | Self::Reboot { who, .. }
+            | Self::Roam { who }
+            | Self::Clock { who, .. }
+            | Self::Suspend { who }
+            | Self::Block { who }
+            | Self::LoseSocket { who }
+            | Self::Turn { who, .. } => vec![who],
+        }
+    }
 }
 
 /// What must be true of results. Exactly one of `count`, `ratio` and `quantile`.

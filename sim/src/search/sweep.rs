@@ -96,7 +96,9 @@ pub fn sweep(scenario: &Scenario, seeds: Range<u64>, options: &SweepOptions<'_>)
         swept.outcomes.push(outcome);
     }
     let hit = |name: &str| swept.probes.get(name).is_some_and(|count| *count > 0);
-    swept.never_hit = scenario.required_probes().into_iter().filter(|name| !hit(name)).map(str::to_owned).collect();
+    let enough = swept.outcomes.len() as u64 >= scenario.probe_seeds;
+    let required = if enough { scenario.required_probes() } else { Vec::new() };
+    swept.never_hit = required.into_iter().filter(|name| !hit(name)).map(str::to_owned).collect();
     Ok(swept)
 }
 
