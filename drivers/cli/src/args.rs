@@ -214,9 +214,12 @@ Examples:
   peerwork demo
   peerwork demo --json")]
 pub(crate) struct DemoArgs {
-    /// Print the summary as JSON
+    /// Print the summaries as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// File for the report on the simulated peers [default: peerwork-demo.html in the folder for temporary files]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -137,7 +137,23 @@ impl Flight {
     }
 }
 
+/// A packet that a host sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// The host.
+    pub host: u32,
+    /// Its local endpoint.
+    pub src: SocketAddr,
+    /// Where it goes.
+    pub dst: SocketAddr,
+    /// Its ECN mark.
+    pub ecn: Option<Ecn>,
+    /// Bytes of payload.
+    pub len: usize,
+}
+
 /// What becomes of a packet at the moment it is sent.
+#[expect(clippy::large_enum_variant, reason = "lives on the stack for a moment, and most packets are the large one")]
 pub enum Sent {
     /// It goes no further, for this reason.
     Dropped(&'static str),
@@ -393,17 +409,9 @@ impl Network {
 
     // --- Packets ---
 
-    /// Sends a packet from a host's local address. `len` is that of the payload.
-    pub fn send(
-        &mut self,
-        dice: &mut Dice,
-        now: Time,
-        host: u32,
-        src: SocketAddr,
-        dst: SocketAddr,
-        ecn: Option<Ecn>,
-        len: usize,
-    ) -> Sent {
+    /// Sends a packet from a host.
+    pub fn send(&mut self, dice: &mut Dice, now: Time, packet: Outgoing) -> Sent {
+        let Outgoing { host, src, dst, ecn, len } = packet;
         let home = &self.homes[host as usize];
         let mut flight = Flight {
             origin: host,

@@ -157,10 +157,10 @@ impl Run<'_> {
         });
         if let Some(scripts) = self.options.scripts {
             let (group, index) = self.roster.place(node);
-            if let Some(script) = scripts(&self.scenario.groups[group].name, index) {
-                let script = self.scripts.entry(node).insert_entry(script).into_mut();
+            if let Some(mut script) = scripts(&self.scenario.groups[group].name, index) {
                 let mut cx = super::ScriptCx::new(&mut self.world, host, &mut self.outcome);
                 script.on_start(&mut cx);
+                self.scripts.insert(node, script);
             }
         }
         for to in dials {

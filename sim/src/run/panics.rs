@@ -32,7 +32,10 @@ pub(super) fn guard<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
                     let parts: Vec<&str> = place.file().rsplit(['/', '\\']).take(3).collect();
                     format!("{}:{}", parts.into_iter().rev().collect::<Vec<_>>().join("/"), place.line())
                 });
-                let message = info.payload_as_str().unwrap_or("a panic without words").to_owned();
+                let payload = info.payload();
+                let words = payload.downcast_ref::<&str>().copied();
+                let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                let message = words.unwrap_or("a panic without words").to_owned();
                 *caught = Some(Caught { place, message });
                 true
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerwork::{Event, Node, Time};
 
 use crate::{
-    outcome::{Histogram, Outcome, Violation},
+    outcome::{Outcome, Violation},
     world::{HostId, World},
 };
 
@@ -68,7 +68,7 @@ impl<'a> ScriptCx<'a> {
     /// Adds a time to a distribution of the outcome.
     pub fn record(&mut self, name: &str, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.outcome.histograms.entry(name.to_owned()).or_insert_with(Histogram::default).add(micros);
+        self.outcome.histograms.entry(name.to_owned()).or_default().add(micros);
     }
 
     /// Says that a rule was broken.

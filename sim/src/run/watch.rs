@@ -101,7 +101,7 @@ impl Run<'_> {
         if self.options.trail.is_some_and(|spec| spec.to <= now) {
             return false;
         }
-        if now.as_nanos() % self.sample_ns() != 0 {
+        if !now.as_nanos().is_multiple_of(self.sample_ns()) {
             return true;
         }
         let ms = now.as_nanos() / 1_000_000;

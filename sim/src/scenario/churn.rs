@@ -38,7 +38,7 @@ pub struct Model {
 }
 
 /// Kinds of nodes in a population, in thousandths. What is missing to 1000 is recurring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Population {
     /// Known to others, but never there.
@@ -47,12 +47,6 @@ pub struct Population {
     pub once: u32,
     /// Always there.
     pub always: u32,
-}
-
-impl Default for Population {
-    fn default() -> Self {
-        Self { never: 0, once: 0, always: 0 }
-    }
 }
 
 impl Population {

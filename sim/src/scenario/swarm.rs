@@ -150,7 +150,7 @@ impl Class {
         let ppm = u32::try_from(fierce * 30_000).unwrap_or(0);
         let small = u32::try_from(spice).unwrap_or(0);
         let paths = |who: String, trouble: Trouble| {
-            let one_way = spice % 3 == 0;
+            let one_way = spice.is_multiple_of(3);
             Some(Fault::Trouble { who, to: "all".into(), one_way, trouble })
         };
         Some(match self {
@@ -178,13 +178,14 @@ impl Class {
             Self::Mass => {
                 let group = who.split('/').next().unwrap_or_default();
                 let who = format!("{group} {}%", 10 * fierce.min(6));
-                if spice % 2 == 0 { Fault::Crash { who } } else { Fault::Leave { who } }
+                if spice.is_multiple_of(2) { Fault::Crash { who } } else { Fault::Leave { who } }
             }
             Self::Rebind => Fault::Rebind { who },
-            Self::Reboot => Fault::Reboot { who, new_address: spice % 2 == 0 },
+            Self::Reboot => Fault::Reboot { who, new_address: spice.is_multiple_of(2) },
             Self::Roam => Fault::Roam { who },
             Self::Clock => {
-                let seconds = i64::try_from(spice * fierce * 60).unwrap_or(0) * if spice % 2 == 0 { 1 } else { -1 };
+                let seconds =
+                    i64::try_from(spice * fierce * 60).unwrap_or(0) * if spice.is_multiple_of(2) { 1 } else { -1 };
                 Fault::Clock { who, seconds }
             }
             Self::Suspend => Fault::Suspend { who },

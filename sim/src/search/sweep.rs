@@ -103,7 +103,6 @@ pub fn sweep(scenario: &Scenario, seeds: Range<u64>, options: &SweepOptions<'_>)
 }
 
 /// Runs one seed and notes how long it took. The time has no influence on anything.
-#[expect(clippy::disallowed_methods, reason = "measures the run from outside")]
 pub fn timed(scenario: &Scenario, seed: u64, scripts: Option<Scripts<'_>>) -> Result<Outcome, String> {
     let start = Instant::now();
     let mut outcome = run_seed(scenario, seed, RunOptions { scripts, ..RunOptions::default() })?.outcome;

@@ -518,7 +518,7 @@ impl World {
         }
         self.events += 1;
         match arrival {
-            Arrival::Packet(parcel) => self.arrived(parcel),
+            Arrival::Packet(parcel) => self.arrived(*parcel),
             Arrival::Resolved { host, id, result } => {
                 if self.hosts[host.index()].runs() {
                     self.input(host, Input::Resolved { id, result });

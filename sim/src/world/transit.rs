@@ -14,7 +14,7 @@ use peerwork::{
 use super::{Arrival, HostId, World, kind};
 use crate::{
     dice::Domain,
-    net::network::{Flight, Landed, Sent},
+    net::network::{Flight, Landed, Outgoing, Sent},
     trace::{DELIVERED, TracedPacket},
 };
 
@@ -99,7 +99,8 @@ impl World {
         let from = host.outside.get(&local).copied().unwrap_or(local);
         self.packets.sent += 1;
         self.packets.bytes_sent += packet.len() as u64;
-        match self.network.send(&mut self.dice, now, id.0, from, to, ecn, packet.len()) {
+        let outgoing = Outgoing { host: id.0, src: from, dst: to, ecn, len: packet.len() };
+        match self.network.send(&mut self.dice, now, outgoing) {
             Sent::Dropped(cause) => self.lose(cause, from, to, ecn, packet),
             Sent::Under { flight, carried } => {
                 if let Some(cause) = carried.drop {
@@ -149,8 +150,8 @@ impl World {
         self.schedule(self.now, u32::MAX, kind::PACKET, u32::MAX, Arrival::Packet(parcel));
     }
 
-    pub(super) fn arrived(&mut self, parcel: Box<Parcel>) {
-        let Parcel { flight, data, sent_from } = *parcel;
+    pub(super) fn arrived(&mut self, parcel: Parcel) {
+        let Parcel { flight, data, sent_from } = parcel;
         let Flight { origin, src, dst, ecn, .. } = flight;
         let now = self.now;
         match self.network.arrive(now, flight, data.len()) {

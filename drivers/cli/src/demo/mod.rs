@@ -3,11 +3,12 @@
 //! The peers are as real as any, with a socket each, and know of each other only what came through it. What the demo
 //! reports is what the peers' events and answers said, kept on a [`Board`](peers::Board) of who saw what of whom; a
 //! phase ends when the board shows all that should have happened, or when its time is over, and then what is missing is
-//! named. [`phases`] says what should happen, [`report`] what has.
+//! named. [`phases`] says what should happen, [`report`] what has. Then come [hundreds of simulated ones](simulated).
 
 mod peers;
 mod phases;
 mod report;
+mod simulated;
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -20,7 +21,14 @@ const DEADLINE: Duration = Duration::from_secs(26);
 /// Time after which even a program that hangs ends.
 const LAST_RESORT: Duration = Duration::from_secs(29);
 
-pub(crate) async fn demo(_args: &DemoArgs, out: Out) -> Result<(), Failure> {
+pub(crate) async fn demo(args: &DemoArgs, out: Out) -> Result<(), Failure> {
+    let real = meet(out).await?;
+    let simulated = simulated::simulate(out, args.report.clone())?;
+    if real && simulated { Ok(()) } else { Err(Failure::Reported) }
+}
+
+/// The first half: real peers. Whether all went well.
+async fn meet(out: Out) -> Result<bool, Failure> {
     let _watchdog = Watchdog::start(out);
     let progress = Progress::new(out);
     let mut world = World::new(DEADLINE);
@@ -29,7 +37,7 @@ pub(crate) async fn demo(_args: &DemoArgs, out: Out) -> Result<(), Failure> {
     let report = report::Report::of(&world, phases);
     world.shut_down().await;
     report.print(out)?;
-    if report.ok() { Ok(()) } else { Err(Failure::Reported) }
+    Ok(report.ok())
 }
 
 /// Ends the program should it hang, which would otherwise look like patience.

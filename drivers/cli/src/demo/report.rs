@@ -29,18 +29,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(out: Out) -> Self {
-        let watched = !out.is_json() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        if watched {
-            // What is slow to change is drawn all the same.
-            bar.enable_steady_tick(Duration::from_millis(100));
-        }
-        if let Ok(style) =
-            ProgressStyle::with_template("  {prefix:9} {bar:24} {pos:>3} of {len:<3} {msg:18} {elapsed:.2}")
-        {
-            bar.set_style(style.progress_chars("━━┄"));
-        }
-        Self { out, bar }
+        Self { out, bar: bar(out) }
     }
 
     pub(super) fn begin(&self, name: &'static str, things: &'static str, of: usize) {
@@ -68,6 +57,21 @@ impl Progress {
         self.bar.finish_and_clear();
         Ok(())
     }
+}
+
+/// A bar, if somebody watches.
+pub(super) fn bar(out: Out) -> ProgressBar {
+    let watched = !out.is_json() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    let bar = if watched { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    if watched {
+        // What is slow to change is drawn all the same.
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
+    if let Ok(style) = ProgressStyle::with_template("  {prefix:9} {bar:24} {pos:>3} of {len:<3} {msg:18} {elapsed:.2}")
+    {
+        bar.set_style(style.progress_chars("━━┄"));
+    }
+    bar
 }
 
 /// What the peers on one driver saw of those on another.
