@@ -446,8 +446,13 @@ impl Run<'_> {
             return;
         }
         let (from, to) = (network.class(one.0).to_owned(), network.class(other.0).to_owned());
-        // Without any punching, a dial gets through where the other end lets everybody in at one address.
-        let possible = Some(from != "BLOCKED" && (to == "OPEN" || to == "EIM/EIF"));
+        // A dial gets through to whoever lets everybody in at one address. For others it takes a dial from there at the same time,
+        // which happens; where not even that can help, a connection would be a mistake of the model's.
+        let possible = match (network.behaviour(one.0), network.behaviour(other.0)) {
+            (Some(_), Some(there)) if there.eim() && there.filtering == Filtering::Eif => Some(true),
+            (Some(here), Some(there)) if predicate(Mode::Alternating, Scope::Endpoint, here, there) => None,
+            _ => Some(false),
+        };
         let pairs = &mut self.outcome.nat_pairs;
         let at = match pairs.iter().position(|pair| pair.from == from && pair.to == to) {
             Some(at) => at,
