@@ -13,7 +13,17 @@ use peerwork::{
 };
 
 use super::{Run, watch::Due};
-use crate::{outcome::NatPair, plan::NodeId, scenario::Deed, trace::What, world::HostId};
+use crate::{
+    net::{
+        lab::{Mode, predicate},
+        nat::{Filtering, Scope},
+    },
+    outcome::NatPair,
+    plan::NodeId,
+    scenario::Deed,
+    trace::What,
+    world::HostId,
+};
 
 pub(super) const ASK: ProtocolId = ProtocolId::from_static("/peerwork-sim/ask/1");
 pub(super) const SEND: ProtocolId = ProtocolId::from_static("/peerwork-sim/send/1");
