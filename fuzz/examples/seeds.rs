@@ -202,5 +202,7 @@ fn nodes() -> io::Result<()> {
     seed("node_hostile", "stopped-early", &[&[1][..], &[6, 0, 1, 0, 23, 1, 0], &FLOW].concat())?;
     // A ping flood, and a frame that never ends.
     seed("node_hostile", "flood", &[&[1, 6, 2, 1, 0][..], &[19, 1, 255, 255, 19, 1, 255, 255], &FLOW].concat())?;
-    noise("node_hostile", 6, 300, &[1])
+    noise("node_hostile", 6, 300, &[1])?;
+    seed("network", "all-is-well", &[])?;
+    noise("network", 6, 2_000, &[])
 }

@@ -10,6 +10,7 @@
 //! | [`replay_log`] | the log of a recorded node | it replays, or ends in an error with words |
 //! | [`machines`] | one machine alone, in a harness | every call ends in its event, once; nothing is held when everything is over |
 //! | [`node_pair`] | two nodes on a bad network, with drivers and applications that misbehave | peers are who they are, streams deliver a prefix of what was sent, no hot loop, nothing left behind |
+//! | [`network`] | a simulated network, whose every decision of chance is taken from the input: who fails when, which packet is lost | no rule of the simulator is broken, and everything comes right in the end |
 //! | [`node_hostile`] | a node whose authenticated peer says anything on any stream | nobody else suffers |
 //!
 //! A log record of level `error` is a failure everywhere.
@@ -19,6 +20,7 @@ mod hostile;
 mod logs;
 pub mod machines;
 mod net;
+mod network;
 mod pair;
 mod source;
 mod watch;
@@ -26,6 +28,7 @@ mod watch;
 pub use self::{
     hostile::node_hostile,
     logs::{replay_log, sound_log},
+    network::network,
     pair::node_pair,
     source::Source,
 };
@@ -53,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     ("machine_request", machines::request),
     ("node_pair", node_pair),
     ("node_hostile", node_hostile),
+    ("network", network),
 ];
 
 /// Runs a target by name.

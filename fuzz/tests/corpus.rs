@@ -77,4 +77,5 @@ targets! {
     machine_request: 500 of 600;
     node_pair: 120 of 600;
     node_hostile: 60 of 600;
+    network: 24 of 4000;
 }

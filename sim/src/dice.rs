@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher13;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Domain {
-    /// A node's entropy and other things about it that are drawn once.
+    /// What is drawn once about a node's place: region, access, NAT.
     Node = 1,
     /// What a scenario draws when it is planned: targets, sizes, times.
     Plan,
@@ -52,6 +52,8 @@ pub enum Domain {
     Byzantine,
     /// Contents of messages.
     Content,
+    /// Keys and entropy of nodes. Follows from a seed in any case: nodes with the same keys would be one node.
+    Entropy,
 }
 
 /// A source of decisions. See the [module](self).
@@ -83,7 +85,10 @@ struct Tape {
 }
 
 impl Decide for Tape {
-    fn draw(&mut self, _: Domain, _: u64, _: u64, _: u64) -> u64 {
+    fn draw(&mut self, domain: Domain, a: u64, b: u64, n: u64) -> u64 {
+        if domain == Domain::Entropy {
+            return Seeded(0).draw(domain, a, b, n);
+        }
         let mut value = [0; 8];
         let rest = &self.bytes[self.at..];
         // Two bytes a decision: enough to reach each outcome, and a short input goes far.

@@ -395,7 +395,7 @@ impl<'a> Run<'a> {
         }
         let mut seed = [0; 32];
         for (n, chunk) in (0..).zip(seed.chunks_mut(8)) {
-            chunk.copy_from_slice(&self.world.dice().draw(Domain::Node, u64::from(node), 2, n).to_le_bytes());
+            chunk.copy_from_slice(&self.world.dice().draw(Domain::Entropy, u64::from(node), 1 << 32, n).to_le_bytes());
         }
         let key = Keypair::from_seed(seed);
         self.peers.insert(key.peer_id(), node);

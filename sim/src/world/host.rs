@@ -151,7 +151,7 @@ impl World {
             #[cfg(not(feature = "qlog"))]
             let _ = tap;
         }
-        let seed = self.dice.draw(Domain::Node, entry.label, entry.incarnation, 0);
+        let seed = self.dice.draw(Domain::Entropy, entry.label, entry.incarnation, 0);
         let since = self.now.since(Time::ZERO);
         let wall = peerwork::UnixTime::from_nanos((WALL + since).as_nanos().saturating_add_signed(entry.clock_error));
         let node = Node::new(config, Box::new(Seed(seed)), self.now, wall)?;

@@ -1,0 +1,4 @@
+//! See `peerwork_fuzz::TARGETS`.
+#![no_main]
+
+peerwork_fuzz::fuzz!("network");
