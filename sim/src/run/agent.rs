@@ -186,7 +186,8 @@ impl Run<'_> {
 
     pub(super) fn errand(&mut self, node: NodeId, to: NodeId, errand: Errand) {
         let host = self.host(node);
-        if !self.is_up(node) || self.agent(node).is_some_and(|agent| agent.leaving) || node == to {
+        let idle = self.agent(node).is_none_or(|agent| agent.leaving) || self.asleep(node).is_some();
+        if idle || node == to {
             self.count("work.skipped");
             return;
         }

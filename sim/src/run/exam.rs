@@ -1,6 +1,6 @@
 //! The end of a run: faults cease, and everything must come right.
 //!
-//! Every honest node that is up is examined: it has to get an answer from another honest node that can be reached. Failing once is no
+//! Every honest node that is up and has a network is examined: it has to get an answer from another honest node that can be reached. Failing once is no
 //! shame, since connections that died under the faults take their idle timeout to be noticed; failing until the settling time is
 //! over is. Then all connections are closed, and what nodes still hold after a while is a leak.
 
@@ -30,16 +30,17 @@ impl Run<'_> {
     /// Ends all faults, examines, and looks for leaks.
     pub(super) fn settle_down(&mut self) {
         self.settling = true;
-        self.undo_all();
         let now = self.world.now();
-        for node in 0..self.roster.len() {
-            if let Some(host) = self.hosts[node as usize].filter(|host| self.world.runs(*host)) {
-                self.world.awaken(host);
-                self.world.set_conduct(host, crate::world::Conduct::default());
-            }
-            if self.slept.get(&node).is_some_and(|until| *until > now) {
-                self.slept.insert(node, now);
-            }
+        let up: Vec<_> = self.hosts.iter().flatten().copied().filter(|host| self.world.runs(*host)).collect();
+        for host in &up {
+            self.world.awaken(*host);
+        }
+        for until in self.slept.values_mut() {
+            *until = now.min(*until);
+        }
+        self.undo_all();
+        for host in up {
+            self.world.set_conduct(host, crate::world::Conduct::default());
         }
         self.dispatch();
         if !self.scenario.settle.is_zero() {
@@ -58,6 +59,11 @@ impl Run<'_> {
                 self.is_honest(*node) && self.agents[*node as usize].as_ref().is_some_and(|agent| !agent.leaving)
             })
             .collect();
+        // A place without UDP has no network, and what is there has nothing to pass.
+        let connected = |run: &Self, node: &NodeId| {
+            run.hosts[*node as usize].is_some_and(|host| run.world.network().class(host.0) != "BLOCKED")
+        };
+        let up: Vec<NodeId> = up.into_iter().filter(|node| connected(self, node)).collect();
         let reachable = |run: &Self, node: &NodeId| {
             let host = run.hosts[*node as usize];
             host.is_some_and(|host| run.world.network().boxes(host.0).is_empty())

@@ -32,8 +32,10 @@ impl Run<'_> {
             Act::Crash { node } => self.crash(*node),
             Act::Do { deed, node, to, size } => self.run_errand(*node, *to, *deed, *size),
             Act::Call { node, text } => {
+                let asleep = self.asleep(*node).is_some();
                 if let (Some(host), Some(script)) = (self.hosts[*node as usize], self.scripts.get_mut(node))
                     && self.world.runs(host)
+                    && !asleep
                 {
                     let mut cx = ScriptCx::new(&mut self.world, host, &mut self.outcome);
                     script.on_call(&mut cx, text);
@@ -63,18 +65,23 @@ impl Run<'_> {
             }
             Act::Clock { node, seconds } => {
                 let host = self.host(*node);
+                if self.asleep(*node).is_some() {
+                    return;
+                }
                 self.world.jump_clock(host, seconds.saturating_mul(1_000_000_000));
             }
             Act::Suspend { node, lasting } => {
                 let host = self.host(*node);
                 if self.world.runs(host) {
-                    self.world.suspend(host, now + *lasting);
-                    self.slept.insert(*node, now + *lasting);
+                    // Who is sent to sleep again meanwhile does not wake sooner.
+                    let until = (now + *lasting).max(self.asleep(*node).unwrap_or(now));
+                    self.world.suspend(host, until);
+                    self.slept.insert(*node, until);
                 }
             }
             Act::Block { node, lasting } => {
                 let host = self.host(*node);
-                if self.world.runs(host) {
+                if self.world.runs(host) && self.asleep(*node).is_none() {
                     for socket in self.world.sockets(host) {
                         self.world.input(host, Input::SocketBlocked { socket });
                     }
@@ -91,6 +98,11 @@ impl Run<'_> {
                 self.undo_at(now + *lasting, Undo::Conduct(*node));
             }
         }
+    }
+
+    /// Until when a node sleeps, if it does. Nothing of it runs until then, its application included: a node must not be called.
+    pub(super) fn asleep(&self, node: NodeId) -> Option<Time> {
+        self.slept.get(&node).copied().filter(|until| *until > self.world.now())
     }
 
     fn undo_at(&mut self, at: Time, undo: Undo) {
@@ -123,6 +135,9 @@ impl Run<'_> {
                 self.world.set_conduct(host, group.conduct.clone());
             }
             Undo::Unblock(node) => {
+                if let Some(until) = self.asleep(node).filter(|_| !self.settling) {
+                    return self.undo_at(until, Undo::Unblock(node));
+                }
                 let host = self.host(node);
                 if self.world.runs(host) {
                     for socket in self.world.sockets(host) {
@@ -131,6 +146,9 @@ impl Run<'_> {
                 }
             }
             Undo::Arrive(node) => {
+                if let Some(until) = self.asleep(node).filter(|_| !self.settling) {
+                    return self.undo_at(until, Undo::Arrive(node));
+                }
                 let host = self.host(node);
                 let moves = self.moves.entry(node).or_default();
                 *moves += 1;
@@ -178,7 +196,7 @@ impl Run<'_> {
     fn lose_sockets(&mut self, node: NodeId) {
         let host = self.host(node);
         let leaving = self.agents[node as usize].as_ref().is_none_or(|agent| agent.leaving);
-        if !self.world.runs(host) || leaving {
+        if !self.world.runs(host) || leaving || self.asleep(node).is_some() {
             return;
         }
         for socket in self.world.sockets(host) {
@@ -191,7 +209,8 @@ impl Run<'_> {
 
     fn leave(&mut self, node: NodeId) {
         let Some(host) = self.hosts[node as usize].filter(|host| self.world.runs(*host)) else { return };
-        if let Some(agent) = &mut self.agents[node as usize]
+        if self.asleep(node).is_none()
+            && let Some(agent) = &mut self.agents[node as usize]
             && !agent.leaving
         {
             agent.leaving = true;
@@ -218,6 +237,7 @@ impl Run<'_> {
         self.gather_probes(host);
         self.world.crash(host);
         self.agents[node as usize] = None;
+        self.slept.remove(&node);
         self.scripts.remove(&node);
         self.due.retain(|(_, other, _)| *other != node);
         self.up = self.up.saturating_sub(1);
