@@ -18,7 +18,7 @@
 //! ```
 //!
 //! On top of it, a [`Scenario`] describes whole networks: groups of nodes, where they are and what stands before them, what
-//! they do, what goes wrong, and what must come true. `guide` shows how one is written, as a file or in Rust.
+//! they do, what goes wrong, and what must come true. The [`guide`] shows how one is written, as a file or in Rust.
 
 pub mod bench;
 pub mod bugs;
@@ -37,6 +37,9 @@ pub mod trace;
 pub mod units;
 pub mod wheel;
 pub mod world;
+
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 
 use std::{
     net::SocketAddr,

@@ -437,7 +437,7 @@ impl<'a> Planner<'a> {
             self.work(n)?;
         }
         for (n, fault) in self.scenario.faults.iter().enumerate() {
-            self.fault(n as u64, fault)?;
+            self.fault(n as u64, fault).map_err(|error| format!("fault {}: {error}", n + 1))?;
         }
         if let Some(swarm) = &self.scenario.swarm {
             let faults = swarm.draw(self.scenario, &self.roster, &mut self.dice)?;

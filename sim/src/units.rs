@@ -115,7 +115,10 @@ pub mod span {
     /// Reads `250ms`, or a whole number of seconds.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         #[derive(serde::Deserialize)]
-        #[serde(untagged)]
+        #[serde(
+            untagged,
+            expecting = "not a duration; write whole seconds or, for example, \"250ms\", \"1.5s\", \"5m\" or \"1h\""
+        )]
         enum Written {
             Text(String),
             Seconds(u64),
@@ -183,7 +186,10 @@ pub mod bytes_size {
     /// Reads `64KiB` or 65536.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         #[derive(serde::Deserialize)]
-        #[serde(untagged)]
+        #[serde(
+            untagged,
+            expecting = "not a size; write a whole number or, for example, \"64KiB\", \"10MB\" or \"1GiB\""
+        )]
         enum Written {
             Text(String),
             Bytes(u64),

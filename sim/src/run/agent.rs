@@ -31,6 +31,9 @@ pub(super) const SEND: ProtocolId = ProtocolId::from_static("/peerwork-sim/send/
 /// Bytes before the content: number and size.
 const HEAD: usize = 16;
 
+/// In a request's number: it is to be declined.
+const DECLINE: u64 = 1 << 63;
+
 /// Port on which all nodes listen.
 const PORT: u16 = 4001;
 
@@ -202,8 +205,18 @@ impl Run<'_> {
                 }
             }
             (Deed::Dial, _) | (_, None) => self.dial(node, host, to, errand),
-            (Deed::Ask, Some(conn)) => self.ask(node, host, to, conn, errand),
+            (Deed::Ask, Some(conn)) => drop(self.ask(node, host, to, conn, errand)),
             (Deed::Send, Some(conn)) => self.send(host, node, conn, errand),
+            (Deed::Cancel, Some(conn)) => {
+                if let Some(request) = self.ask(node, host, to, conn, errand) {
+                    self.count("cancel.tried");
+                    let _ = self.world.call(host, |node, now| node.requests(now).cancel(request));
+                }
+            }
+            (Deed::Decline, Some(conn)) => {
+                self.count("decline.tried");
+                self.ask(node, host, to, conn, errand);
+            }
             (Deed::Ping, Some(conn)) => {
                 self.world.call(host, |node, now| node.ping(now, conn).ok());
             }
@@ -283,9 +296,10 @@ impl Run<'_> {
         self.count(&format!("{name}.failed.{why}"));
     }
 
-    fn ask(&mut self, node: NodeId, host: HostId, to: NodeId, conn: ConnId, errand: Errand) {
+    fn ask(&mut self, node: NodeId, host: HostId, to: NodeId, conn: ConnId, errand: Errand) -> Option<RequestId> {
         self.serial += 1;
-        let number = (u64::from(node) << 40) | self.serial;
+        let decline = if errand.deed == Deed::Decline { DECLINE } else { 0 };
+        let number = decline | (u64::from(node) << 40) | self.serial;
         let size = errand.size.min(1 << 20);
         let payload = Bytes::copy_from_slice(&head(number, size));
         match self.world.call(host, |node, now| node.requests(now).send(conn, &ASK, payload)) {
@@ -295,8 +309,12 @@ impl Run<'_> {
                 if let Some(agent) = self.agent(node) {
                     agent.asks.insert(request, Ask { to, number, size, errand, due });
                 }
+                Some(request)
             }
-            Err(_) => self.errand_failed(node, to, errand, "refused"),
+            Err(_) => {
+                self.errand_failed(node, to, errand, "refused");
+                None
+            }
         }
     }
 
@@ -531,6 +549,11 @@ impl Run<'_> {
         if !self.agent(node).is_some_and(|agent| agent.answered.insert((peer, number))) {
             self.broken("request.delivered-twice", Some(node), format!("number {number:#x} from {peer}"));
         }
+        if number & DECLINE != 0 {
+            self.count("decline.done");
+            self.world.call(host, |node, now| node.requests(now).refuse(request).ok());
+            return;
+        }
         let mut answer = vec![0; usize::try_from(size.min(1 << 20)).unwrap_or(0)];
         content(number, 0, &mut answer);
         self.world.call(host, |node, now| node.requests(now).respond(request, Bytes::from(answer)).ok());
@@ -545,6 +568,11 @@ impl Run<'_> {
         self.due.remove(&(ask.due, node, Due::Ask(request)));
         if !ok {
             self.errand_failed(node, ask.to, ask.errand, "no-answer");
+            return;
+        }
+        if matches!(ask.errand.deed, Deed::Cancel | Deed::Decline) {
+            let detail = format!("{:#x} was to have no answer, and has one", ask.number);
+            self.broken("request.answered", Some(node), detail);
             return;
         }
         let payload = self.world.call(host, |node, now| node.requests(now).take(request)).unwrap_or_default();

@@ -3,18 +3,21 @@
 //! Sessions follow a Weibull distribution, as measured in many peer-to-peer networks (Stutzbach and Rejaie, IMC 2006). The preset
 //! `ipfs` fits a crawl of the IPFS network of spring 2022 (ProbeLab): half of the sessions end within 2 h, 80 % within 8 h.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, value::MapAccessDeserializer},
+};
 
 use crate::{
     dice::{Dice, Domain},
     units,
 };
 
-/// How nodes of a group come and go. In files, the word `ipfs` or a table.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Model")]
+/// How nodes of a group come and go. In files, the word `ipfs` or `wild`, or a table.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(into = "Model")]
 pub struct Churn(pub Model);
 
 /// The parameters.
@@ -81,27 +84,31 @@ impl Churn {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Word(Word),
-    Model(Model),
-}
+impl<'de> Deserialize<'de> for Churn {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Word {
-    Ipfs,
-    Wild,
-}
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Churn;
 
-impl From<Written> for Churn {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::Word(Word::Ipfs) => Self::ipfs(),
-            Written::Word(Word::Wild) => Self::wild(),
-            Written::Model(model) => Self(model),
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`ipfs`, `wild`, or a table such as { speed = 100.0 }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Churn, E> {
+                match name {
+                    "ipfs" => Ok(Churn::ipfs()),
+                    "wild" => Ok(Churn::wild()),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(name), &self)),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Churn, A::Error> {
+                Model::deserialize(MapAccessDeserializer::new(map)).map(Churn)
+            }
         }
+
+        from.deserialize_any(Visitor)
     }
 }
 

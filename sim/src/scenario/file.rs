@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use peerwork::Config;
 
-use super::{Deed, Expect, Scenario, Spread};
+use super::{Deed, Expect, Scenario, Spread, sense};
 use crate::{
     bugs,
     net::region::Regions,
@@ -21,8 +21,15 @@ const FILE: u64 = 4 << 20;
 impl Scenario {
     /// Reads a scenario from TOML. The error says where it is and what to do.
     pub fn from_toml(text: &str) -> Result<Self, String> {
-        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let error = error.to_string().trim_end().to_owned();
+            // What people who do not write TOML every day can make use of.
+            error
+                .replace("invalid type: map, expected a sequence", "this is a list of tables: write [[ ]], not [ ]")
+                .replace("expected a sequence", "expected a list, in [ ]")
+        })?;
         scenario.validate()?;
+        sense::check(&scenario)?;
         Ok(scenario)
     }
 
@@ -76,6 +83,9 @@ impl Scenario {
             group.nat.validate().map_err(|error| in_group(&error))?;
             if let Some(carrier) = &group.carrier {
                 carrier.nat.validate().map_err(|error| in_group(&error))?;
+                if !(1..=64).contains(&carrier.addresses) {
+                    return Err(in_group(&"`carrier.addresses` must be from 1 to 64"));
+                }
                 if carrier.subscribers == 0 || carrier.subscribers > 65_000 {
                     return Err(in_group(&"`carrier.subscribers` must be from 1 to 65000"));
                 }
@@ -108,6 +118,9 @@ impl Scenario {
             let here = |error: String| format!("work {}: {error}", n + 1);
             Who::parse(&work.who, &roster).map_err(here)?;
             if work.deed != Deed::Call {
+                if work.to.is_empty() {
+                    return Err(here("`to` is missing: say to whom this is done, such as `to = \"all\"`".into()));
+                }
                 Who::parse(&work.to, &roster).map_err(here)?;
             }
             if work.deed == Deed::Ask && work.size > 1 << 20 {
@@ -115,6 +128,9 @@ impl Scenario {
                     "`size` is {}; an answer has at most 1 MiB, use `do = \"send\"` for more",
                     work.size
                 )));
+            }
+            if work.every < Duration::from_micros(1) {
+                return Err(here(format!("`every` is {:?}, but must be at least 1us", work.every)));
             }
             let rounds = self.duration.as_nanos() / work.every.as_nanos().max(1);
             if rounds > 10_000_000 {
@@ -137,6 +153,17 @@ impl Scenario {
         for (n, timed) in self.faults.iter().enumerate() {
             for who in timed.fault.parties() {
                 Who::parse(who, &roster).map_err(|error| format!("fault {}: {error}", n + 1))?;
+            }
+        }
+        for probe in &self.probes {
+            let fits = |name: &str| match probe.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix),
+                None => name == probe,
+            };
+            let names = peerwork::Probe::ALL.iter().map(|probe| probe.name());
+            if !names.clone().any(fits) {
+                let near = names.min_by_key(|name| strsim::damerau_levenshtein(name, probe)).unwrap_or_default();
+                return Err(format!("`probes`: no probe is named `{probe}`; did you mean `{near}`?"));
             }
         }
         Ok(())
@@ -167,6 +194,17 @@ impl Expect {
         }
         if self.quantile.is_some() && !self.at.is_some_and(|at| (0.0..=100.0).contains(&at)) {
             return Err("an [[expect]] with `quantile` also needs `at`, from 0 to 100".into());
+        }
+        if self.quantile.is_none() && self.at.is_some() {
+            return Err("an [[expect]] has `at`, the percentile, only with `quantile`".into());
+        }
+        if let (Some(least), Some(most)) = (self.at_least, self.at_most)
+            && least > most
+        {
+            return Err(format!("an [[expect]] with `at-least` = {least} and `at-most` = {most} can never hold"));
+        }
+        if [self.at_least, self.at_most].into_iter().flatten().any(f64::is_nan) {
+            return Err("`at-least` and `at-most` of an [[expect]] must be numbers".into());
         }
         if self.at_least.is_none() && self.at_most.is_none() {
             return Err("an [[expect]] needs `at-least` or `at-most`".into());

@@ -12,7 +12,26 @@ macro_rules! library {
 }
 
 library! {
-    "demo" "halves" "swarm"
+    "blackout"
+    "carrier"
+    "churn"
+    "clocks"
+    "crashes"
+    "crowd"
+    "demo"
+    "firewall"
+    "halves"
+    "hostile"
+    "idle"
+    "limits"
+    "long-haul"
+    "mtu"
+    "rebinding"
+    "roaming"
+    "rough"
+    "swarm"
+    "wild"
+    "world"
 }
 
 /// The scenario of this name.

@@ -7,6 +7,7 @@ pub mod build;
 pub mod churn;
 pub mod file;
 pub mod library;
+mod sense;
 pub mod swarm;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -96,7 +97,7 @@ fn one() -> u64 {
 
 /// Where nodes are.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "write \"none\", \"world\", or a list of regions such as [\"eu-west-1\", \"US\"]")]
 pub enum Spread {
     /// Nowhere in particular: all paths are alike.
     #[default]
@@ -177,7 +178,11 @@ fn degree() -> u32 {
 
 /// A carrier's box.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { nat = \"carrier-grade\", subscribers = 16 }"
+)]
 pub struct Carrier {
     /// What it is.
     pub nat: NatModel,
@@ -233,6 +238,22 @@ settings! {
     initial_streams: u64 = "units::size_option" => |config, value| config.quic.initial_streams = u32::try_from(value).unwrap_or(u32::MAX);
     /// Streams that a peer may have open at most.
     max_streams: u64 = "units::size_option" => |config, value| config.quic.max_streams = u32::try_from(value).unwrap_or(u32::MAX);
+    /// Incoming handshakes under way at most.
+    pending_in: u64 = "units::size_option" => |config, value| {
+        config.limits.pending_in = usize::try_from(value).unwrap_or(usize::MAX);
+    };
+    /// Outgoing handshakes under way at most; further dials fail.
+    pending_out: u64 = "units::size_option" => |config, value| {
+        config.limits.pending_out = usize::try_from(value).unwrap_or(usize::MAX);
+    };
+    /// Established connections to one peer at most.
+    per_peer: u64 = "units::size_option" => |config, value| {
+        config.limits.per_peer = usize::try_from(value).unwrap_or(usize::MAX);
+    };
+    /// Bytes written and not acknowledged, of a connection.
+    send_window: u64 = "units::size_option" => |config, value| config.quic.send_window = value;
+    /// Time for one exchange of identify.
+    identify_timeout: Duration = "units::span_option" => |config, value| config.identify.timeout = value;
     /// Established connections at most.
     connections: u64 = "units::size_option" => |config, value| {
         config.limits.established = usize::try_from(value).unwrap_or(usize::MAX);
@@ -294,6 +315,10 @@ pub enum Deed {
     Send,
     /// Ping.
     Ping,
+    /// Send a request, and give it up at once.
+    Cancel,
+    /// Send a request that the other end turns down.
+    Decline,
     /// Call the application script of the node.
     Call,
 }

@@ -38,7 +38,7 @@ impl Digest {
 
 /// What a host does to the datagrams of its node, instead of just sending and receiving them.
 #[derive(Clone, Default, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case", expecting = "a table such as { drop-ppm = 100_000 }")]
 pub struct Conduct {
     /// Outgoing datagrams it swallows, in millionths.
     pub drop_ppm: u32,

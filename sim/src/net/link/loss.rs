@@ -23,7 +23,12 @@ pub const SLOT: Duration = Duration::from_millis(1);
 /// A packet costs one draw for each slot since the last packet, and after a pause as many as it takes to find a
 /// decisive one: 1/(p+r) on average, at most B.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table such as { mean-ppm = 10_000, burst = 3 }"
+)]
 pub struct Loss {
     /// Share of packets that are lost, in millionths. From 1 000 000, all are.
     pub mean_ppm: u32,

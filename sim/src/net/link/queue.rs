@@ -9,7 +9,11 @@ use super::{Cause, HEADERS_V4};
 
 /// How fast a link is, and how much waits before it. Bytes count IP and UDP headers, as those of IPv4.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table such as { kbit = 10_000, buffer = 125_000 }"
+)]
 pub struct Rate {
     /// In kilobits (1000 bits) a second. 0: no limit.
     pub kbit: u32,

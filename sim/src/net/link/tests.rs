@@ -443,7 +443,7 @@ fn bad_files_are_refused_in_words() {
         ("access = 7", "the name of an access link"),
         ("others = []", "share above 0"),
         ("others = \"mixd\"", "did you mean"),
-        ("path = { loss = 3 }", "Loss"),
+        ("path = { loss = 3 }", "a table such as { mean-ppm"),
     ] {
         let error = toml::from_str::<File>(text).unwrap_err().to_string();
         assert!(error.contains(says), "{text}: {error}");
