@@ -75,7 +75,7 @@ pub struct Trail {
     pub first_ns: u64,
     /// Virtual nanoseconds from one step to the next.
     pub every_ns: u64,
-    /// At each step, each node's digest (0 before it first starts).
+    /// At each step, each node's digest (0 before it first starts). The last step is the end of the run, if that came first.
     pub steps: Vec<Vec<u64>>,
 }
 
@@ -488,6 +488,9 @@ impl<'a> Run<'a> {
     }
 
     fn finish(mut self) -> Finished {
+        if self.options.trail.is_some_and(|spec| self.world.now() < spec.to) {
+            self.keep_trail();
+        }
         let alive = self.world.alive();
         for host in alive {
             self.gather_probes(host);

@@ -128,7 +128,7 @@ impl Run<'_> {
         self.options.progress.as_mut().is_none_or(|progress| progress(now))
     }
 
-    fn keep_trail(&mut self) {
+    pub(super) fn keep_trail(&mut self) {
         let step = self.hosts.iter().map(|host| host.map_or(0, |host| self.world.host_digest(host))).collect();
         self.trail.steps.push(step);
     }
