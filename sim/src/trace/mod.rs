@@ -20,12 +20,14 @@ pub mod qlog;
 mod tests;
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fmt::Write as _,
     fs::{self, File},
     io::{self, BufWriter, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -92,6 +94,26 @@ pub trait Tap {
     fn qlog(&mut self, node: &str) -> Option<peerwork::transport::qlog::QlogHook> {
         let _ = node;
         None
+    }
+}
+
+/// A tap that whoever gave it away still has, to [finish](Folder::finish) it when the world is gone.
+impl<T: Tap> Tap for Rc<RefCell<T>> {
+    fn packet(&mut self, packet: &TracedPacket<'_>) {
+        self.borrow_mut().packet(packet);
+    }
+
+    fn event(&mut self, at: Time, node: &str, what: &What<'_>) {
+        self.borrow_mut().event(at, node, what);
+    }
+
+    fn key_line(&mut self, at: Time, node: &str, line: &str) {
+        self.borrow_mut().key_line(at, node, line);
+    }
+
+    #[cfg(feature = "qlog")]
+    fn qlog(&mut self, node: &str) -> Option<peerwork::transport::qlog::QlogHook> {
+        self.borrow_mut().qlog(node)
     }
 }
 
