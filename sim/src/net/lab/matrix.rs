@@ -26,6 +26,9 @@ pub const CLASSES: [&str; 11] = [
 /// Trials per cell: 11 × 11 cells in 6 blocks make 3,630.
 pub const TRIALS: u8 = 5;
 
+/// The matrix as it was measured before this simulator was, by other means: what [`render`] of [`nat_matrix`] must give.
+pub const RECORDED: &str = include_str!("../../../data/nat_matrix.txt");
+
 /// One table: all pairs of classes under one scope and mode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block {
@@ -107,7 +110,7 @@ pub fn nat_matrix() -> Vec<Block> {
     blocks
 }
 
-/// The matrix as text, in the format of `sim/data/nat_matrix.txt`.
+/// The matrix as text, in the format of [`RECORDED`].
 pub fn render(blocks: &[Block]) -> String {
     let mut text = String::new();
     for block in blocks {

@@ -20,7 +20,7 @@ use std::{
 
 pub use discover::{Discovered, discover};
 pub use internet::{BoxId, Entered, Internet, Left, SiteId};
-pub use matrix::{Block, CLASSES, Rates, TRIALS, class_model, nat_matrix, rates, render, sample};
+pub use matrix::{Block, CLASSES, RECORDED, Rates, TRIALS, class_model, nat_matrix, rates, render, sample};
 use peerwork::Time;
 pub use punch::{Mode, Trial, predicate, punch, spray};
 
