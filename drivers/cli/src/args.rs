@@ -8,6 +8,7 @@ use peerwork_sim::units;
 
 use crate::{
     addr::{DialAddr, ListenAddr},
+    command::sim::args::SimArgs,
     driver::DriverKind,
 };
 
@@ -23,6 +24,7 @@ Examples:
   peerwork demo                                  nine peers on three drivers, and what they do
   peerwork run --listen 0.0.0.0:4001 --echo      a peer for others to reach
   peerwork ping 192.0.2.1:4001                   is it there, and how far away?
+  peerwork sim run halves                        a virtual network, half of which is cut off for a while
 
 `peerwork help COMMAND` tells more about each command.")]
 pub(crate) struct Cli {
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     Perf(PerfArgs),
     /// Run a peer's record again, bit for bit
     Replay(ReplayArgs),
+    /// Whole virtual networks, replayed from a seed: run them, break them, find out why
+    Sim(SimArgs),
     /// Nine peers on three drivers meet, talk, and lose each other
     Demo(DemoArgs),
 }
@@ -57,6 +61,7 @@ impl Command {
             Self::Echo(args) => args.client.json,
             Self::Perf(args) => args.client.json,
             Self::Replay(args) => args.json,
+            Self::Sim(args) => args.json(),
             Self::Demo(args) => args.json,
         }
     }

@@ -50,6 +50,7 @@ fn execute(command: Command, out: Out) -> Result<(), Failure> {
             Command::Echo(args) => command::echo::echo(args, out).await,
             Command::Perf(args) => command::perf::perf(args, out).await,
             Command::Replay(args) => command::replay::replay(&args, out),
+            Command::Sim(args) => command::sim::sim(&args, out),
             Command::Demo(args) => demo::demo(&args, out).await,
         }
     })

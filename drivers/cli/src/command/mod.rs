@@ -6,3 +6,4 @@ pub(crate) mod perf;
 pub(crate) mod ping;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod sim;

@@ -4,3 +4,4 @@ mod alone;
 mod harness;
 mod peers;
 mod replay;
+mod sim;
