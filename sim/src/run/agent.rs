@@ -4,7 +4,10 @@
 //! exactly what was sent, once. Events must make sense after those before: a connection begins once and ends once, a dial ends
 //! once, a response comes for a request that waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use peerwork::{
@@ -87,7 +90,7 @@ struct Ask {
 }
 
 enum Flow {
-    Sending { number: u64, size: u64, sent: u64, errand: Errand, receipt: usize },
+    Sending { to: NodeId, number: u64, size: u64, sent: u64, errand: Errand, receipt: usize, moved: Time },
     Receiving { head: Vec<u8>, got: u64 },
 }
 
@@ -140,6 +143,30 @@ fn close_reason(reason: &CloseReason) -> &'static str {
         CloseReason::LimitReached => "limit",
         CloseReason::ShutDown => "shut-down",
         _ => "other",
+    }
+}
+
+impl Agent {
+    /// What has begun and not ended, in words.
+    pub(super) fn unfinished(&self) -> String {
+        let sending = self.flows.values().filter(|flow| matches!(flow, Flow::Sending { .. })).count();
+        let parts = [
+            (self.conns.len(), "connections"),
+            (self.dials.len(), "dials"),
+            (self.asks.len(), "requests"),
+            (sending, "transfers"),
+        ];
+        let left = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        left.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Since when a transfer has not moved, if that is longer than `patience`.
+    pub(super) fn stuck_since(&self, now: Time, patience: Duration) -> Option<(Time, String)> {
+        self.flows.values().find_map(|flow| {
+            let Flow::Sending { to, number, size, sent, moved, .. } = flow else { return None };
+            let stuck = now.since(*moved) > patience;
+            stuck.then(|| (*moved, format!("transfer {number:#x} to node {to}, {sent} of {size} bytes sent,")))
+        })
     }
 }
 
@@ -206,7 +233,7 @@ impl Run<'_> {
             }
             (Deed::Dial, _) | (_, None) => self.dial(node, host, to, errand),
             (Deed::Ask, Some(conn)) => drop(self.ask(node, host, to, conn, errand)),
-            (Deed::Send, Some(conn)) => self.send(host, node, conn, errand),
+            (Deed::Send, Some(conn)) => self.send(host, node, to, conn, errand),
             (Deed::Cancel, Some(conn)) => {
                 if let Some(request) = self.ask(node, host, to, conn, errand) {
                     self.count("cancel.tried");
@@ -318,14 +345,16 @@ impl Run<'_> {
         }
     }
 
-    fn send(&mut self, host: HostId, node: NodeId, conn: ConnId, errand: Errand) {
+    fn send(&mut self, host: HostId, node: NodeId, to: NodeId, conn: ConnId, errand: Errand) {
         self.serial += 1;
         let number = (u64::from(node) << 40) | self.serial;
         let size = errand.size;
         let Ok(stream) = self.world.call(host, |node, now| node.open_stream(now, conn, &[SEND])) else { return };
         self.count("send.tried");
         if let Some(agent) = self.agent(node) {
-            agent.flows.insert(stream, Flow::Sending { number, size, sent: 0, errand, receipt: 0 });
+            agent
+                .flows
+                .insert(stream, Flow::Sending { to, number, size, sent: 0, errand, receipt: 0, moved: errand.since });
         }
         self.pump(node, host, stream);
     }
@@ -597,7 +626,7 @@ impl Run<'_> {
         let ended = self.world.call(host, |node, now| {
             let Ok(mut handle) = node.stream(now, stream) else { return Some(false) };
             match &mut flow {
-                Flow::Sending { number, size, sent, receipt, .. } => {
+                Flow::Sending { number, size, sent, receipt, moved, .. } => {
                     let whole = *size + HEAD as u64;
                     let mut buf = [0; 16 * 1024];
                     while *sent < whole {
@@ -606,7 +635,10 @@ impl Run<'_> {
                         debug_assert_eq!(from, len);
                         match handle.write(&buf[..len]) {
                             Ok(0) => break,
-                            Ok(taken) => *sent += taken as u64,
+                            Ok(taken) => {
+                                *sent += taken as u64;
+                                *moved = now;
+                            }
                             Err(_) => break,
                         }
                     }

@@ -23,6 +23,12 @@ pub(super) struct Exam {
     tries: u32,
 }
 
+/// Time within which a transfer must move, or its connection end: two pings that nobody answers, and some more.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// Honest nodes that examine; the work is shared among so many.
+const EXAMINERS: usize = 256;
+
 /// Time that closed connections and finished streams may linger: three probe timeouts and the negotiation's deadline.
 const AFTERGLOW: Duration = Duration::from_secs(60);
 
@@ -50,6 +56,7 @@ impl Run<'_> {
             return;
         }
         self.mark_exams();
+        self.mark_transfers();
         self.part();
     }
 
@@ -68,7 +75,10 @@ impl Run<'_> {
             let host = run.hosts[*node as usize];
             host.is_some_and(|host| run.world.network().boxes(host.0).is_empty())
         };
-        let open: Vec<NodeId> = up.iter().copied().filter(|node| reachable(self, node)).collect();
+        let mut open: Vec<NodeId> = up.iter().copied().filter(|node| reachable(self, node)).collect();
+        // Who examines follows from each alone, and so does who examines whom.
+        open.sort_by_cached_key(|node| self.world.dice().draw(Domain::Plan, u64::from(*node), 10, 0));
+        open.truncate(EXAMINERS);
         for node in up {
             // Whom a node gets depends on itself and the candidates one by one, not on how many there are.
             let draw = |run: &mut Self, other: NodeId| {
@@ -133,6 +143,20 @@ impl Run<'_> {
         }
     }
 
+    /// A transfer that is still under way must have moved not long ago: a connection that is dead is noticed sooner than that.
+    fn mark_transfers(&mut self) {
+        let now = self.world.now();
+        if self.scenario.settle < STANDSTILL {
+            return;
+        }
+        for node in 0..self.roster.len() {
+            let stuck = self.agents[node as usize].as_ref().and_then(|agent| agent.stuck_since(now, STANDSTILL));
+            if let Some((since, what)) = stuck.filter(|_| self.is_honest(node)) {
+                self.broken("convergence.transfer", Some(node), format!("{what} has not moved since {since}"));
+            }
+        }
+    }
+
     /// Everybody disconnects; nobody may hold anything then.
     fn part(&mut self) {
         for node in 0..self.roster.len() {
@@ -153,6 +177,7 @@ impl Run<'_> {
         for node in 0..self.roster.len() {
             if !self.scripts.contains_key(&node) {
                 self.check_leaks(node);
+                self.check_ends(node);
             }
         }
     }

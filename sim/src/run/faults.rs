@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use peerwork::{
     Input, Time,
     io::{IoError, IoErrorKind},
+    limits::SHUTDOWN_TIMEOUT,
 };
 
-use super::{Run, ScriptCx};
+use super::{
+    Run, ScriptCx,
+    watch::{Due, SLACK},
+};
 use crate::{
     net::{region::Regions, weather::Area},
     plan::{Act, NodeId, Op, Side},
@@ -87,7 +91,7 @@ impl Run<'_> {
                     }
                     self.undo_at(now + *lasting, Undo::Unblock(*node));
                     // What it could not send counts from when it could.
-                    self.slept.insert(*node, now + *lasting);
+                    self.blocked.insert(*node, now + *lasting);
                 }
             }
             Act::LoseSocket { node } => self.lose_sockets(*node),
@@ -214,6 +218,8 @@ impl Run<'_> {
             && !agent.leaving
         {
             agent.leaving = true;
+            let end = self.world.now() + SHUTDOWN_TIMEOUT + SLACK;
+            self.due.insert((end, node, Due::ShutDown));
             self.busy = Some(node);
             self.world.call(host, |node, now| node.shutdown(now));
         }

@@ -177,8 +177,10 @@ struct Run<'a> {
     suspects: BTreeSet<NodeId>,
     /// How often each node has moved.
     moves: BTreeMap<NodeId, u64>,
-    /// Nodes that slept or could not send, and when that ended.
+    /// Nodes that slept, and when they last woke.
     slept: BTreeMap<NodeId, Time>,
+    /// Nodes that could not send, and when that ended.
+    blocked: BTreeMap<NodeId, Time>,
     undo: BTreeMap<(Time, u64), Undo>,
     due: BTreeSet<(Time, NodeId, Due)>,
     exams: BTreeMap<NodeId, exam::Exam>,
@@ -245,6 +247,7 @@ impl<'a> Run<'a> {
             suspects,
             moves: BTreeMap::new(),
             slept: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             undo: BTreeMap::new(),
             due: BTreeSet::new(),
             exams: BTreeMap::new(),

@@ -22,6 +22,8 @@ pub(super) enum Due {
     Identify(ConnId),
     /// The peer at the other end has crashed: the connection must end.
     Dead(ConnId),
+    /// It was told to shut down.
+    ShutDown,
 }
 
 impl Run<'_> {
@@ -29,8 +31,9 @@ impl Run<'_> {
     pub(super) fn check_due(&mut self, now: Time) {
         while let Some((at, node, due)) = self.due.first().copied().filter(|(at, ..)| *at <= now) {
             self.due.remove(&(at, node, due));
-            // A node that slept could not know.
-            let excused = self.slept.get(&node).is_some_and(|woke| *woke + Duration::from_secs(60) > at);
+            // A node that slept, or could send nothing, could not know.
+            let ends = [&self.slept, &self.blocked].map(|ends| ends.get(&node).copied());
+            let excused = ends.iter().flatten().any(|end| *end + Duration::from_secs(60) > at);
             let Some(agent) = self.agents[node as usize].as_ref().filter(|_| !excused) else { continue };
             let config = self.settings_of(node);
             let (rule, detail) = match due {
@@ -48,6 +51,7 @@ impl Run<'_> {
                     let idle = config.quic.idle_timeout;
                     ("deadline.idle", format!("{conn:?} to a peer that crashed is still up after {idle:?} and more"))
                 }
+                Due::ShutDown => ("deadline.shut-down", "it was shut down a while ago and has not ended".to_owned()),
                 _ => continue,
             };
             self.broken(rule, Some(node), detail);
@@ -110,6 +114,10 @@ impl Run<'_> {
             let Some(agent) = self.agents[node as usize].as_ref() else { continue };
             conns += agent.conns.len();
             self.check_caps(node);
+            // With late drains, the node is ahead of what it has told.
+            if !self.scenario.random_drains {
+                self.check_books(node);
+            }
         }
         let packets = self.world.packets();
         let (sent, bytes) = (packets.sent, packets.bytes_sent);
@@ -153,6 +161,31 @@ impl Run<'_> {
             if broken {
                 self.broken("caps", Some(node), format!("too many {what}: {census:?}"));
             }
+        }
+    }
+
+    /// The connections that a node has are those that it has told of.
+    fn check_books(&mut self, node: NodeId) {
+        let Some(host) = self.hosts[node as usize].filter(|host| self.world.runs(*host)) else { return };
+        let Some(agent) = self.agents[node as usize].as_ref() else { return };
+        let mut has: Vec<ConnId> = self.world.node(host).connections().map(|conn| conn.conn).collect();
+        has.sort_unstable();
+        if !has.iter().eq(agent.conns.keys()) {
+            let told: Vec<ConnId> = agent.conns.keys().copied().collect();
+            self.broken("lifecycle.books", Some(node), format!("it has connections {has:?}, and has told of {told:?}"));
+        }
+    }
+
+    /// After everything has disconnected, a node has told the end of all that it began.
+    pub(super) fn check_ends(&mut self, node: NodeId) {
+        let Some(agent) = self.agents[node as usize].as_ref() else { return };
+        let left = agent.unfinished();
+        if !left.is_empty() {
+            self.broken(
+                "lifecycle.no-end",
+                Some(node),
+                format!("everything is disconnected, and it told no end of {left}"),
+            );
         }
     }
 
