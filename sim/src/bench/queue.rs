@@ -1,16 +1,16 @@
-//! What the engine's parts cost on this machine: nanoseconds of [`Wheel`] operations beside those of a binary heap, and events
-//! per second of a queue with next to no work. Nothing here influences a run; it is the one module that reads a clock.
+//! The event queue by itself: nanoseconds of [`Wheel`] operations beside those of a binary heap, and events per second of a queue
+//! with next to no work.
 
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     hint::black_box,
-    time::{Duration, Instant},
 };
 
 use peerwork::Time;
 use serde::{Deserialize, Serialize};
 
+use super::{elapsed, now};
 use crate::wheel::{EventKey, Wheel};
 
 /// How far ahead of now events are pushed at most, in nanoseconds.
@@ -131,16 +131,6 @@ fn time<Q>(
     let start = now();
     (0..rounds).for_each(&mut round);
     elapsed(start).as_nanos() as f64 / rounds.max(1) as f64
-}
-
-#[allow(clippy::disallowed_methods, reason = "to measure is what this module is for")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[allow(clippy::disallowed_methods, reason = "to measure is what this module is for")]
-fn elapsed(since: Instant) -> Duration {
-    since.elapsed()
 }
 
 /// A generator that costs as little as can be, so that it is not what is measured (xorshift64*).
