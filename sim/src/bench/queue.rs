@@ -1,11 +1,7 @@
 //! The event queue by itself: nanoseconds of [`Wheel`] operations beside those of a binary heap, and events per second of a queue
 //! with next to no work.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    hint::black_box,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, hint::black_box};
 
 use peerwork::Time;
 use serde::{Deserialize, Serialize};
