@@ -499,7 +499,7 @@ mod tests {
         let peerwork::config::IdentifyConfig { timeout: _, push_delay: _ } = identify;
         let peerwork::config::PingConfig { interval: _, timeout: _, max_unanswered: _ } = ping;
         let of = |section| KEYS.iter().filter(|key| key.section == section).count();
-        assert_eq!([of("quic"), of("limits"), of("dial"), of("identify"), of("ping")], [10, 6, 4, 2, 2]);
+        assert_eq!([of("quic"), of("limits"), of("dial"), of("identify"), of("ping")], [10, 6, 4, 2, 3]);
     }
 
     #[test]
