@@ -19,6 +19,11 @@
 //!
 //! On top of it, a [`Scenario`] describes whole networks: groups of nodes, where they are and what stands before them, what
 //! they do, what goes wrong, and what must come true. The [`guide`] shows how one is written, as a file or in Rust.
+//!
+//! Two things have their place and are still to come. A third [`Tier`], in which protocols are real and the transport is a model, for
+//! 100,000 nodes. And an engine on two threads: events have a [key](wheel::EventKey) that orders them totally, whatever thread they
+//! come from, draws have names instead of an order, and [`Regions::lookahead`](net::region::Regions::lookahead) is how far two
+//! halves of the world may run apart.
 
 pub mod bench;
 pub mod bugs;

@@ -1,7 +1,7 @@
 //! Runs: a plan carried out on a world, watched, and measured.
 //!
 //! The [runner](run) starts nodes, lets them do what the plan says, strikes with its faults, and keeps the books. Each node has an
-//! [`Agent`](agent::Agent), an application that does its share of the work and checks each answer. When the scenario's duration is over
+//! agent, an application that does its share of the work and checks each answer. When the scenario's duration is over
 //! all faults end and nothing comes or goes any more; every honest node must then reach another within the settling time (safety
 //! first, then liveness). At last everything disconnects, and what nodes still hold then is a leak.
 

@@ -369,12 +369,16 @@ pub(crate) struct NatMatrixArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Takes about a minute. Figures of a debug build say nothing.
+Takes about a minute, and longer with more nodes. Figures of a debug build say nothing.
 
 Examples:
   cargo run --release -p peerwork-cli -- sim bench
+  peerwork sim bench --nodes 10000
   peerwork sim bench --json")]
 pub(crate) struct BenchArgs {
+    /// Nodes of the networks that run against real time, 4 to 100000 [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=100_000))]
+    pub(crate) nodes: Option<u32>,
     /// Smaller measurements, in seconds, for a first impression
     #[arg(long)]
     pub(crate) quick: bool,
