@@ -77,3 +77,18 @@ fn every_bug_has_words_and_none_is_found_where_none_is_planted() {
     let swept = sweep(&swarm(), 0..seeds, &SweepOptions::default()).unwrap();
     assert!(swept.passed(), "{:?} {:?}", swept.failures, swept.never_hit);
 }
+
+#[test]
+fn a_test_that_fails_says_what_is_left_of_the_failure_and_how_to_repeat_it() {
+    let mut scenario = swarm();
+    scenario.bugs.insert("wrong-timeout".to_owned());
+    let failed = std::panic::catch_unwind(|| peerwork_sim::testing::assert_passes(&scenario, 0..4, None));
+    let words = failed.expect_err("the bug is found");
+    let words = words.downcast_ref::<String>().expect("in words");
+    for part in ["swarm: ", "deadline.dial", "PEERWORK_SIM_SEED=", "shrunk from ", ": join", "peerwork sim replay "] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let file = words.rsplit("peerwork sim replay ").next().unwrap().trim();
+    let repro = Repro::from_file(file.as_ref()).unwrap();
+    assert!(repro.is_confirmed_by(&repro.run(RunOptions::default()).unwrap().outcome));
+}
