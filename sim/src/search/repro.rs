@@ -57,6 +57,7 @@ impl Repro {
         scenario.works.clear();
         scenario.faults.clear();
         scenario.swarm = None;
+        scenario.probes.clear();
         let plan = plan.ops.iter().map(named).collect::<Result<_, String>>().unwrap_or_default();
         Self { peerwork_repro: FORMAT, seed, detail, fingerprint, lost, plan, scenario }
     }
