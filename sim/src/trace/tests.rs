@@ -295,7 +295,9 @@ fn tshark_decrypts_every_packet_and_finds_nothing_wrong() {
             "_ws.expert.message",
         ];
         let Some(lines) = tshark(&file, &fields) else {
-            println!("no tshark here: install it to have this checked");
+            let words = "there is no tshark: install it to have traces checked (apt-get install tshark)";
+            assert!(std::env::var_os("CI").is_none(), "{words}");
+            eprintln!("SKIPPED: {words}");
             return;
         };
         let sent: usize = story.split(' ').next().unwrap().parse().unwrap();

@@ -1,11 +1,11 @@
 //! The whole test suite: what the README's second command runs.
 //!
 //! Nothing is needed beforehand but cargo. What tests of interoperability need (go-libp2p's daemon, a rust-libp2p program) they
-//! fetch and build themselves into the target folder, and say so.
+//! fetch and build themselves into the target folder, and say so. tshark, which checks traces, is installed where that may be done.
 
 use std::{
     env,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     time::Instant,
 };
 
@@ -19,9 +19,28 @@ const STEPS: &[(&str, &[&str])] = &[
     ("virtual networks again, optimised", &["test", "--release", "-p", "peerwork-sim", "--no-fail-fast"]),
 ];
 
+/// Installs tshark if it is missing, on a system with apt-get and by somebody who may. Elsewhere the tests that need it say so.
+fn install_tshark() {
+    let runs = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    if runs("tshark", &["--version"]) || !root || !runs("apt-get", &["--version"]) {
+        return;
+    }
+    println!("\n=== tshark, which checks traces, is missing: installing it with apt-get");
+    let install = ["install", "-qy", "--no-install-recommends", "tshark"];
+    if !runs("apt-get", &["update", "-q"]) || !runs("apt-get", &install) {
+        eprintln!("tshark could not be installed");
+    }
+}
+
 fn main() -> ExitCode {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let start = Instant::now();
+    install_tshark();
     let mut failed = Vec::new();
     for (number, (what, arguments)) in STEPS.iter().enumerate() {
         println!("\n=== {}/{}: {what}", number + 1, STEPS.len());
