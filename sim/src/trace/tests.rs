@@ -296,7 +296,8 @@ fn tshark_decrypts_every_packet_and_finds_nothing_wrong() {
         ];
         let Some(lines) = tshark(&file, &fields) else {
             let words = "there is no tshark: install it to have traces checked (apt-get install tshark)";
-            assert!(std::env::var_os("CI").is_none(), "{words}");
+            let in_ci = std::env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()));
+            assert!(!in_ci, "{words}");
             eprintln!("SKIPPED: {words}");
             return;
         };
