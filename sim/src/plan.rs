@@ -206,6 +206,11 @@ impl<N> Side<N> {
 }
 
 impl<N> Op<N> {
+    /// Whether it is a fault, and not something that a user of the network does.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self.act, Act::Join { .. } | Act::Leave { .. } | Act::Do { .. } | Act::Call { .. })
+    }
+
     /// The same operation with nodes named otherwise.
     pub fn map<M>(self, name: &mut impl FnMut(N) -> Result<M, String>) -> Result<Op<M>, String> {
         let act = match self.act {
@@ -259,11 +264,6 @@ impl Op {
             Act::Trouble { from, to, .. } => (cut(from, gone) && cut(to, gone)).then_some(self),
             _ => (!self.nodes().into_iter().any(gone)).then_some(self),
         }
-    }
-
-    /// Whether it is a fault, and not something that a user of the network does.
-    pub fn is_fault(&self) -> bool {
-        !matches!(self.act, Act::Join { .. } | Act::Leave { .. } | Act::Do { .. } | Act::Call { .. })
     }
 }
 

@@ -88,17 +88,29 @@ fn tell(scenario: &Scenario, swept: &Swept, scripts: Option<Scripts<'_>>) -> Str
     }
     let Some((fingerprint, seed)) = swept.failures.iter().next() else { return text };
     match shrink(scenario, *seed, &ShrinkOptions { scripts, ..ShrinkOptions::default() }) {
-        Ok(shrunk) => tell_shrunk(&mut text, scenario, *seed, fingerprint, &shrunk),
+        Ok(shrunk) => tell_shrunk(&mut text, scenario, *seed, fingerprint, &shrunk, scripts.is_some()),
         Err(error) => drop(writeln!(text, "  seed {seed} could not be shrunk: {error}")),
     }
     text
 }
 
-fn tell_shrunk(text: &mut String, scenario: &Scenario, seed: u64, fingerprint: &Fingerprint, shrunk: &Shrunk) {
+fn tell_shrunk(
+    text: &mut String,
+    scenario: &Scenario,
+    seed: u64,
+    fingerprint: &Fingerprint,
+    shrunk: &Shrunk,
+    scripted: bool,
+) {
     let _ = writeln!(text, "seed {seed}, shrunk from {} to {} operations:", shrunk.before, shrunk.repro.plan.len());
     let _ = writeln!(text, "  {fingerprint}: {}", shrunk.repro.detail);
     for op in &shrunk.repro.plan {
         let _ = writeln!(text, "  {op}");
+    }
+    if scripted {
+        // The program knows nothing of scripts.
+        let _ = writeln!(text, "again with: {SEED}={seed} cargo test {}", scenario.name);
+        return;
     }
     let folder = std::env::var_os(REPROS).map_or_else(|| std::env::temp_dir().join("peerwork-sim"), PathBuf::from);
     let file = folder.join(format!("{}-{seed}.toml", scenario.name));

@@ -92,3 +92,20 @@ fn a_test_that_fails_says_what_is_left_of_the_failure_and_how_to_repeat_it() {
     let repro = Repro::from_file(file.as_ref()).unwrap();
     assert!(repro.is_confirmed_by(&repro.run(RunOptions::default()).unwrap().outcome));
 }
+
+/// A network in which nothing is done fails every claim that something be: that is not what a failed claim is cut down to.
+#[test]
+fn a_claim_that_fails_is_cut_down_to_the_faults_that_make_it_fail() {
+    let mut s = Scenario::new("claim", peerwork_sim::secs(20));
+    s.tier(peerwork_sim::Tier::Null);
+    s.group("boot", 1).core();
+    s.group("n", 3).bootstrap("boot");
+    s.every(peerwork_sim::secs(1)).ask("n", "boot");
+    s.at(peerwork_sim::secs(2)).rebind("n");
+    s.at(peerwork_sim::secs(5)).partition("n", "all").lasting(peerwork_sim::secs(14));
+    s.expect_ratio("ask.ok", "ask.tried").at_least(0.9);
+    let shrunk = shrink(&s, 1, &ShrinkOptions::default()).unwrap();
+    let faults = shrunk.repro.plan.iter().filter(|op| op.is_fault()).count();
+    assert_eq!((faults, shrunk.repro.plan.len()), (1, shrunk.before - 3), "{:?}", shrunk.repro.plan);
+    assert!(shrunk.repro.detail.starts_with("ask.ok / ask.tried >= 0.9: 0."), "{}", shrunk.repro.detail);
+}

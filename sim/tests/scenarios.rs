@@ -56,6 +56,7 @@ passes_and_repeats! {
     idle: "idle",
     limits: "limits",
     mtu: "mtu",
+    nat64: "nat64",
     rebinding: "rebinding",
     roaming: "roaming",
     rough: "rough",

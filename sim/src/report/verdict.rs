@@ -12,6 +12,9 @@ use super::{
 };
 use crate::outcome::Outcome;
 
+/// Failing seeds that are shown at once.
+const SHOWN: usize = 6;
+
 /// No more failing seeds than this are listed one by one.
 const LISTED: usize = 200;
 
@@ -232,12 +235,24 @@ fn repeat(group: &Group<'_>) -> Markup {
         } @else {
             h3 { "Failing seeds, and how to repeat them" }
             @if failed.len() > LISTED { p { "The first " (LISTED) " of " (count(len_of(&failed))) "." } }
-            ul.failing {
-                @for run in failed.iter().take(LISTED) {
-                    li {
-                        b { "Seed " (run.seed) } ": " (reason(run))
-                        pre.command tabindex="0" { code { (command(run)) } }
-                    }
+            (list(&failed[..failed.len().min(SHOWN)], &command))
+            @if failed.len() > SHOWN {
+                details {
+                    summary { "More of them" }
+                    (list(&failed[SHOWN..failed.len().min(LISTED)], &command))
+                }
+            }
+        }
+    }
+}
+
+fn list(failed: &[&Outcome], command: &dyn Fn(&Outcome) -> String) -> Markup {
+    html! {
+        ul.failing {
+            @for run in failed {
+                li {
+                    b { "Seed " (run.seed) } ": " (reason(run))
+                    pre.command tabindex="0" { code { (command(run)) } }
                 }
             }
         }

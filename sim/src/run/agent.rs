@@ -19,7 +19,7 @@ use super::{Run, watch::Due};
 use crate::{
     net::{
         lab::{Mode, predicate},
-        nat::{Filtering, Scope},
+        nat::{Filtering, Kind, Scope, from_nat64, to_nat64},
     },
     outcome::NatPair,
     plan::NodeId,
@@ -69,6 +69,8 @@ struct Dialing {
     to: NodeId,
     since: Time,
     due: Time,
+    /// At another's address.
+    mistake: bool,
 }
 
 /// Something to be done with a peer.
@@ -82,7 +84,6 @@ pub(super) struct Errand {
 }
 
 struct Ask {
-    to: NodeId,
     number: u64,
     size: u64,
     errand: Errand,
@@ -124,6 +125,7 @@ fn reason(error: &DialFailure) -> &'static str {
         Some(AttemptError::WrongPeer { .. }) => "wrong-peer",
         Some(AttemptError::Closed(_)) => "closed",
         Some(AttemptError::Unreachable { .. }) => "unreachable",
+        Some(AttemptError::Unusable(_)) => "unusable",
         Some(AttemptError::LimitReached) => "limit",
         _ => "other",
     }
@@ -231,18 +233,19 @@ impl Run<'_> {
                     self.world.call(host, |node, now| node.disconnect(now, conn, 7, "hanging up").ok());
                 }
             }
-            (Deed::Dial, _) | (_, None) => self.dial(node, host, to, errand),
-            (Deed::Ask, Some(conn)) => drop(self.ask(node, host, to, conn, errand)),
+            (Deed::Mistake, Some(_)) => self.count("work.skipped"),
+            (Deed::Dial | Deed::Mistake, _) | (_, None) => self.dial(node, host, to, errand),
+            (Deed::Ask, Some(conn)) => drop(self.ask(node, host, conn, errand)),
             (Deed::Send, Some(conn)) => self.send(host, node, to, conn, errand),
             (Deed::Cancel, Some(conn)) => {
-                if let Some(request) = self.ask(node, host, to, conn, errand) {
+                if let Some(request) = self.ask(node, host, conn, errand) {
                     self.count("cancel.tried");
                     let _ = self.world.call(host, |node, now| node.requests(now).cancel(request));
                 }
             }
             (Deed::Decline, Some(conn)) => {
                 self.count("decline.tried");
-                self.ask(node, host, to, conn, errand);
+                self.ask(node, host, conn, errand);
             }
             (Deed::Ping, Some(conn)) => {
                 self.world.call(host, |node, now| node.ping(now, conn).ok());
@@ -264,12 +267,16 @@ impl Run<'_> {
                 .outside_address(to)
                 .unwrap_or_else(|| std::net::SocketAddr::new(self.world.network().front(to.0), PORT))
         };
+        // Behind NAT64 there are IPv6 addresses only, and all others appear under its prefix.
+        let network = self.world.network();
+        let behind_nat64 = network.boxes(from.0).first().is_some_and(|id| network.nat(*id).model().kind == Kind::Nat64);
+        let socket = if behind_nat64 && !near { to_nat64(socket) } else { socket };
         let family = if socket.is_ipv4() { "ip4" } else { "ip6" };
         format!("/{family}/{}/udp/{}/quic-v1", socket.ip(), socket.port()).parse().expect("a multiaddr")
     }
 
     fn dial(&mut self, node: NodeId, host: HostId, to: NodeId, errand: Errand) {
-        if errand.deed != Deed::Dial
+        if !matches!(errand.deed, Deed::Dial | Deed::Mistake)
             && let Some(agent) = self.agent(node)
         {
             agent.waiting.entry(to).or_default().push(errand);
@@ -277,17 +284,29 @@ impl Run<'_> {
                 return;
             }
         }
-        let address = self.address_of(node, to);
+        let at = match errand.deed {
+            // Whoever is next, if that is somebody else.
+            Deed::Mistake => {
+                let next = (to + 1) % self.roster.len();
+                if next == node || next == to {
+                    return;
+                }
+                next
+            }
+            _ => to,
+        };
+        let address = self.address_of(node, at);
         let peer = self.key(to).peer_id();
         let now = self.world.now();
-        self.count("dial.tried");
+        let mistake = errand.deed == Deed::Mistake;
+        self.count(if mistake { "mistake.tried" } else { "dial.tried" });
         // In the books before the call: its events may come before it returns.
         match self.world.call(host, |node, now| node.dial(now, Dial::peer_at(peer, vec![address]))) {
             Ok(dial) => {
                 let due = now + self.dial_timeout(node) + super::watch::SLACK;
                 self.due.insert((due, node, Due::Dial(dial)));
                 if let Some(agent) = self.agent(node) {
-                    agent.dials.insert(dial, Dialing { to, since: now, due });
+                    agent.dials.insert(dial, Dialing { to, since: now, due, mistake });
                 }
             }
             Err(error) => {
@@ -304,13 +323,13 @@ impl Run<'_> {
     fn give_up(&mut self, node: NodeId, to: NodeId) {
         let errands = self.agent(node).and_then(|agent| agent.waiting.remove(&to)).unwrap_or_default();
         for errand in errands {
-            self.errand_failed(node, to, errand, "no-connection");
+            self.errand_failed(node, errand, "no-connection");
         }
     }
 
-    fn errand_failed(&mut self, node: NodeId, to: NodeId, errand: Errand, why: &str) {
+    fn errand_failed(&mut self, node: NodeId, errand: Errand, why: &str) {
         if errand.exam {
-            self.exam_failed(node, to);
+            self.exam_failed(node);
             return;
         }
         let name = match errand.deed {
@@ -323,7 +342,7 @@ impl Run<'_> {
         self.count(&format!("{name}.failed.{why}"));
     }
 
-    fn ask(&mut self, node: NodeId, host: HostId, to: NodeId, conn: ConnId, errand: Errand) -> Option<RequestId> {
+    fn ask(&mut self, node: NodeId, host: HostId, conn: ConnId, errand: Errand) -> Option<RequestId> {
         self.serial += 1;
         let decline = if errand.deed == Deed::Decline { DECLINE } else { 0 };
         let number = decline | (u64::from(node) << 40) | self.serial;
@@ -334,12 +353,12 @@ impl Run<'_> {
                 let due = self.world.now() + RequestConfig::default().timeout + super::watch::SLACK;
                 self.due.insert((due, node, Due::Ask(request)));
                 if let Some(agent) = self.agent(node) {
-                    agent.asks.insert(request, Ask { to, number, size, errand, due });
+                    agent.asks.insert(request, Ask { number, size, errand, due });
                 }
                 Some(request)
             }
             Err(_) => {
-                self.errand_failed(node, to, errand, "refused");
+                self.errand_failed(node, errand, "refused");
                 None
             }
         }
@@ -365,6 +384,7 @@ impl Run<'_> {
             Event::Disconnected { conn, peer, reason, .. } => self.disconnected(node, *conn, *peer, reason),
             Event::Dialed { dial, conn, peer } => self.dialed(node, *dial, *conn, *peer),
             Event::DialFailed { dial, error } => self.dial_failed(node, *dial, error),
+            Event::ObservedAddress { address, .. } => self.observed(node, host, address),
             Event::Identified { conn, info, .. } => self.identified(node, *conn, info.peer),
             Event::IdentifyFailed { conn, .. } => {
                 self.count("identify.failed");
@@ -465,6 +485,10 @@ impl Run<'_> {
             let wanted = self.roster.name(dialing.to);
             self.broken("identity", Some(node), format!("dialled {wanted} and got {peer}"));
         }
+        if dialing.mistake {
+            // The peer itself has come meanwhile.
+            return self.on_connection(node, dialing.to);
+        }
         self.count("dial.ok");
         self.record("dial.latency", now.since(dialing.since));
         self.note_pair(node, dialing.to, true);
@@ -479,6 +503,10 @@ impl Run<'_> {
         };
         self.due.remove(&(dialing.due, node, Due::Dial(dial)));
         let why = reason(error);
+        if dialing.mistake {
+            self.count("mistake.noticed");
+            return self.give_up(node, dialing.to);
+        }
         self.count("dial.failed");
         self.count(&format!("dial.failed.{why}"));
         let waited = now.since(dialing.since);
@@ -521,6 +549,20 @@ impl Run<'_> {
         };
         pairs[at].tried += 1;
         pairs[at].ok += u64::from(ok);
+    }
+
+    /// What a peer says of the node's address must be its own or that of a box before it, unless those have changed.
+    fn observed(&mut self, node: NodeId, host: HostId, address: &Multiaddr) {
+        let network = self.world.network();
+        let boxes = network.boxes(host.0);
+        let own = network.ips(host.0).iter();
+        let mut known = own.chain(boxes.iter().flat_map(|id| network.nat(*id).external()));
+        let Some(socket) = crate::socket_address(address) else { return };
+        // A peer behind NAT64 sees everybody else under its prefix.
+        let socket = from_nat64(socket).unwrap_or(socket);
+        if !known.any(|ip| *ip == socket.ip()) && !self.moves.contains_key(&node) && !self.readdressed.contains(&node) {
+            self.broken("identity.observed", Some(node), format!("a peer sees it at {address}, where it never was"));
+        }
     }
 
     fn identified(&mut self, node: NodeId, conn: ConnId, peer: PeerId) {
@@ -596,7 +638,7 @@ impl Run<'_> {
         };
         self.due.remove(&(ask.due, node, Due::Ask(request)));
         if !ok {
-            self.errand_failed(node, ask.to, ask.errand, "no-answer");
+            self.errand_failed(node, ask.errand, "no-answer");
             return;
         }
         if matches!(ask.errand.deed, Deed::Cancel | Deed::Decline) {

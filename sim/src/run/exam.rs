@@ -124,7 +124,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn exam_failed(&mut self, node: NodeId, _to: NodeId) {
+    pub(super) fn exam_failed(&mut self, node: NodeId) {
         let again = self.world.now() + Duration::from_secs(1);
         if let Some(exam) = self.exams.get_mut(&node) {
             exam.next = Some(again);

@@ -193,6 +193,9 @@ impl Run<'_> {
             let network = self.world.network();
             let translates = network.nat(id).model().behaviour().is_some_and(|behaviour| behaviour.translates);
             let outermost = network.is_outermost(id) && translates;
+            if new_address {
+                self.readdressed.insert(node);
+            }
             self.world.network_mut().reboot(id, now, external.filter(|_| outermost));
         }
     }

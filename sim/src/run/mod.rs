@@ -175,6 +175,8 @@ struct Run<'a> {
     carriers: BTreeMap<(usize, u32), BoxId>,
     /// Nodes that misbehave at some time: what others say of them is not held against anybody.
     suspects: BTreeSet<NodeId>,
+    /// Nodes whose boxes have had other addresses.
+    readdressed: BTreeSet<NodeId>,
     /// How often each node has moved.
     moves: BTreeMap<NodeId, u64>,
     /// Nodes that slept, and when they last woke.
@@ -245,6 +247,7 @@ impl<'a> Run<'a> {
             keys: vec![None; count],
             carriers: BTreeMap::new(),
             suspects,
+            readdressed: BTreeSet::new(),
             moves: BTreeMap::new(),
             slept: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -446,6 +449,7 @@ impl<'a> Run<'a> {
     fn config(&mut self, node: NodeId) -> Config {
         let group = &self.scenario.groups[self.roster.place(node).0];
         let mut config = Config::new(self.scenario.tier.platform());
+        config.quic.address_discovery = false;
         crate::bugs::plant(&mut config, &self.scenario.bugs);
         group.settings.apply(&mut config);
         config.identity = Some(self.key(node));

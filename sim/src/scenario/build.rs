@@ -252,6 +252,11 @@ impl<'a> Every<'a> {
         self.work(Deed::Dial, who, to)
     }
 
+    /// One of `who` dials one of `to` at the address of another.
+    pub fn mistake(self, who: &str, to: &str) -> &'a mut Work {
+        self.work(Deed::Mistake, who, to)
+    }
+
     /// One of `who` closes its connections to one of `to`.
     pub fn hang(self, who: &str, to: &str) -> &'a mut Work {
         self.work(Deed::Hang, who, to)

@@ -102,6 +102,9 @@ impl Scenario {
                 }
             }
         }
+        if count == 0 {
+            return Err("there are no nodes: every group has `count = 0`".into());
+        }
         if count > u64::from(NODES) {
             return Err(format!("{count} nodes are more than the {NODES} that a scenario may have"));
         }
@@ -222,7 +225,10 @@ impl Expect {
             reason = "for people"
         )]
         let (what, value, unit) = match (&self.count, &self.ratio, &self.of, &self.quantile) {
-            (Some(name), ..) => (name.clone(), Some(count(name) as f64), ""),
+            (Some(name), ..) => {
+                let unit = if outcome.counters.contains_key(name) { "" } else { " (never counted)" };
+                (name.clone(), Some(count(name) as f64), unit)
+            }
             (_, Some(name), Some(of), _) => {
                 let whole = count(of);
                 (format!("{name} / {of}"), (whole > 0).then(|| count(name) as f64 / whole as f64), "")

@@ -25,7 +25,7 @@ library! {
     "idle"
     "limits"
     "long-haul"
-    "mtu"
+    "mtu" "nat64"
     "rebinding"
     "roaming"
     "rough"

@@ -254,6 +254,9 @@ settings! {
     send_window: u64 = "units::size_option" => |config, value| config.quic.send_window = value;
     /// Time for one exchange of identify.
     identify_timeout: Duration = "units::span_option" => |config, value| config.identify.timeout = value;
+    /// QUIC tells peers their addresses (1) or not (0, unlike elsewhere, because Wireshark does not know those frames and loses its way
+    /// in packets that have them).
+    address_discovery: u64 = "units::size_option" => |config, value| config.quic.address_discovery = value != 0;
     /// Established connections at most.
     connections: u64 = "units::size_option" => |config, value| {
         config.limits.established = usize::try_from(value).unwrap_or(usize::MAX);
@@ -315,6 +318,8 @@ pub enum Deed {
     Send,
     /// Ping.
     Ping,
+    /// Dial one peer at the address of another, which must not answer for it.
+    Mistake,
     /// Send a request, and give it up at once.
     Cancel,
     /// Send a request that the other end turns down.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Outcome, Violation};
 
+/// How the invariant of a claim that does not hold begins.
+const CLAIM: &str = "claim: ";
+
 /// What makes two failures the same failure.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,17 +33,19 @@ impl Fingerprint {
         let broken = outcome.violations.first().map(Self::of);
         broken.or_else(|| {
             let claim = outcome.claims.iter().find(|claim| !claim.holds)?;
-            Some(Self { invariant: format!("claim: {}", claim.text), role: String::new() })
+            Some(Self { invariant: format!("{CLAIM}{}", claim.text), role: String::new() })
         })
+    }
+
+    /// Whether it is that this claim does not hold.
+    pub(crate) fn is_claim(&self, text: &str) -> bool {
+        self.invariant.strip_prefix(CLAIM) == Some(text)
     }
 
     /// Whether a run failed like this, first or later.
     pub fn is_in(&self, outcome: &Outcome) -> bool {
         outcome.violations.iter().any(|violation| Self::of(violation) == *self)
-            || self
-                .invariant
-                .strip_prefix("claim: ")
-                .is_some_and(|text| outcome.claims.iter().any(|claim| claim.text == text && !claim.holds))
+            || outcome.claims.iter().any(|claim| self.is_claim(&claim.text) && !claim.holds)
     }
 }
 

@@ -10,8 +10,8 @@
 //! | `events.jsonl` | [everything that happened](jsonl), a line each | jq, grep |
 //! | `qlog/*.sqlog` | QUIC's own doings, a file for each end of a connection (cargo feature `qlog`) | qvis |
 //!
-//! Wireshark does not know the frame with which QUIC tells a peer its address (0x9f81a6, draft-ietf-quic-address-discovery): it
-//! calls the few packets that have one malformed from there on.
+//! Wireshark does not know the frame with which QUIC tells a peer its address (0x9f81a6, draft-ietf-quic-address-discovery), and loses
+//! its way in packets that have one: in scenarios, nodes send none unless their settings say so.
 //!
 //! All times are virtual, so two runs of one seed write the same bytes, and listening changes nothing in a run.
 

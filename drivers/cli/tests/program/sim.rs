@@ -25,8 +25,14 @@ to = "n"
 every = "1s"
 "#;
 
-/// The same, and it claims more than can be.
+/// The same with something that does no harm, and it claims more than can be.
 const BAD: &str = "
+[[fault]]
+at = \"1s\"
+do = \"clock\"
+who = \"n\"
+seconds = 5
+
 [[expect]]
 count = \"ask.ok\"
 at-least = 1000
